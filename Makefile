@@ -1,0 +1,86 @@
+# Everything runs in ./.venv, which the targets make themselves. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CONSTRAINTS := requirements/constraints.txt
+OUT ?= out
+
+.PHONY: help
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Gristmill needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "No venv module here. On Debian: apt-get install python3-venv"; exit 1; }
+	@$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+.venv/.core: .venv/.made pyproject.toml $(CONSTRAINTS)
+	@echo "Installing Gristmill into .venv (once) ..."
+	@$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable .
+	@touch $@
+
+.venv/.dev: .venv/.core
+	@echo "Installing the development tools into .venv (once) ..."
+	@$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[dicom,ray]' --group dev
+	@touch $@
+
+.PHONY: install
+install: .venv/.core ## make .venv with the command `gristmill` in it
+
+.PHONY: dev
+dev: .venv/.dev ## the same with the development tools
+
+.PHONY: demo
+demo: .venv/.core ## run the main job on the sample data, and say where the report is
+	@$(BIN)/gristmill run configs/quickstart.yaml --set lake=$(CURDIR)/$(OUT)/demo
+
+.PHONY: data
+data: .venv/.core ## fetch the larger public data sets into the cache (see configs/samples/README.md)
+	@$(BIN)/python benchmarks/data.py fetch
+
+.PHONY: test
+test: .venv/.dev ## all tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+.PHONY: test-quick
+test-quick: .venv/.dev ## the tests that take less than ten seconds each, without Ray
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not ray'
+
+.PHONY: lint
+lint: .venv/.dev ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: types
+types: .venv/.dev ## mypy, strict
+	@$(BIN)/mypy
+
+.PHONY: imports
+imports: .venv/.dev ## the layers and who may import what
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: .venv/.dev ## let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: wheel
+wheel: .venv/.dev ## build the wheel into dist/
+	@$(BIN)/python -m build --wheel --outdir dist . >/dev/null
+	@ls dist/*.whl
+
+.PHONY: check
+check: lint types imports test ## what CI runs, but for the demo and the wheel
+
+.PHONY: constraints
+constraints: .venv/.dev ## write down the versions that are installed now
+	@$(PIP) freeze --exclude-editable | grep -v -E '^(pip|setuptools|wheel)==' > $(CONSTRAINTS)
+
+.PHONY: clean
+clean: ## remove what was built, not .venv
+	@rm -rf build dist $(OUT) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,30 @@
+"""Augmentation: policies as values, exact kernels, training copies, and policies learned from the data."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from augment import presets as presets
+    from augment.apply import Apply as Apply
+    from augment.policy import Policy as Policy
+    from augment.search import Learned as Learned
+
+# Name -> module. Imported on first use: `gristmill --help` must not load Arrow.
+_HOME = {"Apply": "augment.apply", "Learned": "augment.search", "Policy": "augment.policy"}
+
+__all__ = ["Apply", "Learned", "Policy", "presets"]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name == "presets":
+        return import_module("augment.presets")
+    msg = f"module 'augment' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

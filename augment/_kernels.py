@@ -1,0 +1,467 @@
+"""The pixels' arithmetic, compiled: every op on uint8 and uint16, for batches of one size.
+
+Numba comes in with this module, so it is imported only inside functions. All arithmetic is integer, or
+float32 and float64 in a fixed order (no fast-math, hence no fused multiply-add): the bytes do not depend
+on the machine. The GIL is released throughout. What the formulas mean stands in :mod:`augment.cpu`.
+
+One file, although it is long: Numba's cache of ``run`` would not notice a change of what it calls elsewhere.
+
+Names: ``src`` and ``dst`` are images (h, w, c) that do not overlap, ``tables`` (c, top + 1) maps values per
+channel, ``top`` is 255 or 65535.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _jit(function: F) -> F:
+    try:
+        return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    except RuntimeError:  # no folder that could be written holds the cache: compile in every process
+        return cast("F", numba.njit(nogil=True, error_model="numpy")(function))
+
+
+# The codes of augment.ops; a test holds the two together.
+BRIGHTNESS, COLOR, CONTRAST, SHARPNESS, POSTERIZE, SOLARIZE = 6, 7, 8, 9, 10, 11
+AUTOCONTRAST, EQUALIZE, INVERT, CUTOUT = 12, 13, 14, 15
+
+_UNIT = 1 << 16  # 1 in 16.16 fixed point
+_REACH = 32768.0  # coordinates beyond this do not fit into 16.16
+_RGB = 3
+_STENCIL = 3  # an image with a shorter side is all border
+
+
+@_jit
+def _blend(base: Any, value: Any, factor: Any, top: Any) -> Any:
+    mixed = np.float32(base) + factor * np.float32(value - base)
+    return np.int32(min(max(mixed, np.float32(0.0)), np.float32(top)))  # int32: vectorises
+
+
+@_jit
+def _luma(r: Any, g: Any, b: Any) -> Any:
+    # uint32 just suffices: 65536 * 65535 + 32768 < 2**32.
+    total = np.uint32(19595) * np.uint32(r) + np.uint32(38470) * np.uint32(g) + np.uint32(7471) * np.uint32(b)
+    return np.uint32(total + np.uint32(32768)) >> np.uint32(16)
+
+
+@_jit
+def _mean_of(values: Any) -> Any:
+    """L of a pixel that is neither grey nor RGB: the rounded mean of its channels."""
+    total = np.int64(0)
+    for value in values:
+        total += np.int64(value)
+    return (2 * total + values.size) // (2 * values.size)
+
+
+@_jit
+def _copy(values: Any, into: Any) -> None:
+    """One dimension to another; a slice assignment would test for overlap, and takes seconds to compile."""
+    for x in range(values.size):
+        into[x] = values[x]
+
+
+@_jit
+def _fill(into: Any, value: Any) -> None:
+    for x in range(into.size):
+        into[x] = value
+
+
+# --- lookup tables ------------------------------------------------------------------------------------
+
+
+@_jit
+def _count(src: Any, tables: Any, histogram: Any) -> None:
+    """The histogram of ``src`` as it will be once ``tables`` have been applied."""
+    c = src.shape[2]
+    flat = src.reshape(-1, c)
+    # Two counts in turn: neighbours are often equal, and an increment would wait for the one before.
+    even, odd = np.zeros(histogram.shape, np.int64), np.zeros(histogram.shape, np.int64)
+    half = flat.shape[0] // 2
+    for p in range(half):
+        for k in range(c):
+            even[k, flat[p, k]] += 1
+            odd[k, flat[half + p, k]] += 1
+    if flat.shape[0] % 2:
+        for k in range(c):
+            even[k, flat[flat.shape[0] - 1, k]] += 1
+    for k in range(c):
+        _fill(histogram[k], 0)
+        for v in range(histogram.shape[1]):
+            histogram[k, tables[k, v]] += even[k, v] + odd[k, v]
+
+
+@_jit
+def _mean_luma(src: Any, tables: Any) -> Any:
+    """int(mean(L) + 0.5) of ``src`` as it will be once ``tables`` have been applied."""
+    c = src.shape[2]
+    flat = src.reshape(-1, c)
+    total = np.int64(0)
+    if c == _RGB:
+        for p in range(flat.shape[0]):
+            total += _luma(tables[0, flat[p, 0]], tables[1, flat[p, 1]], tables[2, flat[p, 2]])
+    elif c == 1:
+        for p in range(flat.shape[0]):
+            total += np.int64(tables[0, flat[p, 0]])
+    else:
+        pixel = np.empty(c, np.int64)
+        for p in range(flat.shape[0]):
+            for k in range(c):
+                pixel[k] = tables[k, flat[p, k]]
+            total += _mean_of(pixel)
+    return np.int64(np.float64(total) / np.float64(flat.shape[0]) + 0.5)
+
+
+@_jit
+def _autocontrast(counts: Any, table: Any, top: Any) -> None:
+    low, high = 0, top
+    while low < top and counts[low] == 0:
+        low += 1
+    while high > 0 and counts[high] == 0:
+        high -= 1
+    for v in range(top + 1):
+        table[v] = v
+    if high > low:
+        scale = np.float64(top) / np.float64(high - low)
+        offset = -np.float64(low) * scale
+        for v in range(top + 1):
+            stretched = np.int64(np.float64(v) * scale + offset)
+            table[v] = 0 if stretched < 0 else min(stretched, top)
+
+
+@_jit
+def _equalize(counts: Any, table: Any, top: Any) -> None:
+    total, used, last = np.int64(0), 0, np.int64(0)
+    for v in range(top + 1):
+        if counts[v] != 0:
+            total += counts[v]
+            used += 1
+            last = counts[v]
+    step = (total - last) // top
+    below = step // 2
+    for v in range(top + 1):
+        table[v] = v
+        if used > 1 and step > 0:
+            table[v] = min(below // step, top)
+            below += counts[v]
+
+
+@_jit
+def _plain(code: Any, parameter: Any, base: Any, table: Any, top: Any) -> None:
+    """The tables that need no histogram."""
+    if code in (BRIGHTNESS, CONTRAST):
+        factor = np.float32(parameter)
+        for v in range(top + 1):
+            table[v] = _blend(base, v, factor, top)
+    elif code == POSTERIZE:
+        depth = 8 if top == 255 else 16  # noqa: PLR2004  (the two depths)
+        bits: Any = np.int64(parameter)
+        # 8 bits are "all of them" on either depth; 0 bits, an error in Pillow, count as 1.
+        bits = depth if bits >= 8 else max(bits, 1)  # noqa: PLR2004
+        mask = (top + 1) - (1 << (depth - bits))
+        for v in range(top + 1):
+            table[v] = v & mask
+    elif code == SOLARIZE:
+        threshold = parameter * (top // 255)
+        for v in range(top + 1):
+            table[v] = v if v < threshold else top - v
+    else:  # INVERT
+        for v in range(top + 1):
+            table[v] = top - v
+
+
+@_jit
+def _append(  # noqa: PLR0917  (compiled code has no keywords)
+    code: Any, parameter: Any, src: Any, tables: Any, histogram: Any, counted: Any, step: Any, top: Any
+) -> Any:
+    """Put one more op behind ``tables``; True if ``histogram`` is now that of the result."""
+    statistics = code in (AUTOCONTRAST, EQUALIZE)
+    if statistics and not counted:
+        _count(src, tables, histogram)
+    base = _mean_luma(src, tables) if code == CONTRAST else 0
+    moved = np.zeros(top + 1 if counted or statistics else 0, np.int64)
+    for k in range(tables.shape[0]):
+        if code == AUTOCONTRAST:
+            _autocontrast(histogram[k], step, top)
+        elif code == EQUALIZE:
+            _equalize(histogram[k], step, top)
+        elif k == 0:
+            _plain(code, parameter, base, step, top)
+        for v in range(top + 1):
+            tables[k, v] = step[tables[k, v]]
+        if moved.size:
+            _fill(moved, 0)
+            for v in range(top + 1):
+                moved[step[v]] += histogram[k, v]
+            _copy(moved, histogram[k])
+    return counted or statistics
+
+
+@_jit
+def _look_up(src: Any, tables: Any, dst: Any) -> None:
+    """Apply the tables; ``dst`` may be ``src``."""
+    c = src.shape[2]
+    if c == 1:
+        one, table = src.reshape(-1), tables[0]
+        into = dst.reshape(-1)
+        for p in range(one.size):
+            into[p] = table[one[p]]
+        return
+    flat, result = src.reshape(-1, c), dst.reshape(-1, c)
+    if c == _RGB:
+        red, green, blue = tables[0], tables[1], tables[2]
+        for p in range(flat.shape[0]):
+            result[p, 0], result[p, 1], result[p, 2] = red[flat[p, 0]], green[flat[p, 1]], blue[flat[p, 2]]
+        return
+    for p in range(flat.shape[0]):
+        for k in range(c):
+            result[p, k] = tables[k, flat[p, k]]
+
+
+# --- colour, stencil, erase ---------------------------------------------------------------------------
+
+
+@_jit
+def _colour(src: Any, factor: Any, dst: Any, top: Any) -> None:
+    c = src.shape[2]
+    flat, result = src.reshape(-1, c), dst.reshape(-1, c)
+    if c == _RGB:
+        for p in range(flat.shape[0]):
+            red, green, blue = np.int32(flat[p, 0]), np.int32(flat[p, 1]), np.int32(flat[p, 2])
+            grey = np.int32(_luma(red, green, blue))
+            result[p, 0] = _blend(grey, red, factor, top)
+            result[p, 1] = _blend(grey, green, factor, top)
+            result[p, 2] = _blend(grey, blue, factor, top)
+        return
+    for p in range(flat.shape[0]):
+        grey = np.int32(_mean_of(flat[p]))
+        for k in range(c):
+            result[p, k] = _blend(grey, np.int32(flat[p, k]), factor, top)
+
+
+@_jit
+def _sharpen(src: Any, factor: Any, dst: Any, top: Any) -> None:
+    h, w, c = src.shape
+    rows, result = src.reshape(h, w * c), dst.reshape(h, w * c)
+    _copy(src.reshape(h * w * c), dst.reshape(h * w * c))
+    if h < _STENCIL or w < _STENCIL:
+        return
+    inner = (w - 2) * c
+    columns = np.empty(w * c, np.uint32)
+    # Slices instead of offsets: indices that may be negative would keep the loops from being vectorised.
+    left, centre, right = columns[:inner], columns[c : c + inner], columns[2 * c :]
+    for y in range(1, h - 1):
+        above, here, below = rows[y - 1], rows[y], rows[y + 1]
+        for x in range(w * c):
+            columns[x] = np.uint32(above[x]) + np.uint32(here[x]) + np.uint32(below[x])
+        middle, into = rows[y, c : c + inner], result[y, c : c + inner]
+        for x in range(inner):
+            total = np.uint32(left[x] + centre[x] + right[x] + np.uint32(4) * np.uint32(middle[x]))
+            smooth = np.uint32(np.uint32(2) * total + np.uint32(13)) // np.uint32(26)
+            into[x] = _blend(np.int32(smooth), np.int32(middle[x]), factor, top)
+
+
+@_jit
+def _erase(src: Any, box: Any, dst: Any, grey: Any) -> None:
+    h, w, c = src.shape
+    _copy(src.reshape(h * w * c), dst.reshape(h * w * c))
+    for y in range(int(box[1]), int(box[3])):
+        _fill(dst[y].reshape(w * c)[int(box[0]) * c : int(box[2]) * c], grey)
+
+
+# --- resampling ---------------------------------------------------------------------------------------
+
+
+@_jit
+def _fix(value: Any) -> Any:
+    return np.int64(np.floor(value * _UNIT + 0.5))
+
+
+@_jit
+def _fits(m: Any, x: Any, y: Any) -> Any:
+    return abs(x * m[0] + y * m[1] + m[2]) < _REACH and abs(x * m[3] + y * m[4] + m[5]) < _REACH
+
+
+@_jit
+def _inside(start: Any, step: Any, limit: Any, low: Any, high: Any) -> Any:
+    """The part of low .. high - 1 where 0 <= start + x * step < limit."""
+    if step == 0:
+        return (low, high) if 0 <= start < limit else (0, 0)
+    if step < 0:  # mirror the interval: 0 <= (limit - 1 - start) + x * -step < limit
+        start, step = limit - 1 - start, -step
+    return max(low, -(start // step)), min(high, -((start - limit) // step))
+
+
+@_jit
+def _gather(src: Any, into: Any, span: Any, start: Any, step: Any) -> None:
+    """Output pixels low .. high - 1 of one row, from the source pixels on a straight line (16.16)."""
+    h, w, c = src.shape
+    flat, row = src.reshape(h * w * c), into.reshape(w * c)
+    # Unsigned, or every index would be tested for being negative.
+    u, v = np.uint64(start[0]), np.uint64(start[1])
+    du, dv = np.uint64(step[0]), np.uint64(step[1])
+    half, width, channels = np.uint64(16), np.uint64(w), np.uint64(c)
+    for x in range(span[0], span[1]):
+        at = ((v >> half) * width + (u >> half)) * channels
+        to = np.uint64(x) * channels
+        if c == _RGB:
+            row[to] = flat[at]
+            row[to + np.uint64(1)] = flat[at + np.uint64(1)]
+            row[to + np.uint64(2)] = flat[at + np.uint64(2)]
+        else:
+            for k in range(c):
+                row[to + np.uint64(k)] = flat[at + np.uint64(k)]
+        u += du
+        v += dv
+
+
+@_jit
+def _nearest(src: Any, m: Any, dst: Any) -> None:
+    """Nearest neighbour in 16.16 fixed point; source pixel = (m0 x + m1 y + m2, m3 x + m4 y + m5)."""
+    h, w, c = src.shape
+    a0, a1, a3, a4 = _fix(m[0]), _fix(m[1]), _fix(m[3]), _fix(m[4])
+    xx = _fix(m[2] + m[0] * 0.5 + m[1] * 0.5)
+    yy = _fix(m[5] + m[3] * 0.5 + m[4] * 0.5)
+    rows, result = src.reshape(h, w * c), dst.reshape(h, w * c)
+    for y in range(h):
+        low, high = _inside(xx, a0, w << 16, 0, w)
+        low, high = _inside(yy, a3, h << 16, low, high)
+        high = max(low, high)
+        _fill(result[y, : low * c], 0)
+        _fill(result[y, high * c :], 0)
+        u, v = xx + low * a0, yy + low * a3
+        if a0 == _UNIT and a3 == 0 and high > low:  # a piece of a row, as it is
+            first = (u >> 16) * c
+            _copy(rows[v >> 16, first : first + (high - low) * c], result[y, low * c : high * c])
+        else:
+            _gather(src, dst[y], (low, high), (u, v), (a0, a3))
+        xx += a1
+        yy += a4
+
+
+@_jit
+def _nearest_float(src: Any, m: Any, dst: Any) -> None:
+    """The same where 16.16 overflows (sides from about 32,768): Pillow's running sums in float64."""
+    h, w, c = src.shape
+    x0 = m[2] + m[0] * 0.5 + m[1] * 0.5
+    y0 = m[5] + m[3] * 0.5 + m[4] * 0.5
+    for y in range(h):
+        u, v = x0, y0
+        for x in range(w):
+            inside = u >= 0.0 and v >= 0.0 and u < w and v < h
+            for k in range(c):
+                dst[y, x, k] = src[int(v), int(u), k] if inside else 0
+            u += m[0]
+            v += m[3]
+        x0 += m[1]
+        y0 += m[4]
+
+
+@_jit
+def _bilinear(src: Any, m: Any, dst: Any) -> None:
+    """Bilinear in float64: outside is judged before the half-pixel shift, neighbours are clamped, truncated."""
+    h, w, c = src.shape
+    for y in range(h):
+        for x in range(w):
+            u = m[0] * (x + 0.5) + m[1] * (y + 0.5) + m[2]
+            v = m[3] * (x + 0.5) + m[4] * (y + 0.5) + m[5]
+            if not (u >= 0.0 and u < w and v >= 0.0 and v < h):
+                _fill(dst[y, x], 0)
+                continue
+            left, up = int(np.floor(u - 0.5)), int(np.floor(v - 0.5))
+            dx, dy = u - 0.5 - left, v - 0.5 - up
+            x0, x1 = max(left, 0), min(left + 1, w - 1)
+            y0, y1 = max(up, 0), min(up + 1, h - 1)
+            for k in range(c):
+                p, q = np.float64(src[y0, x0, k]), np.float64(src[y0, x1, k])
+                r, s = np.float64(src[y1, x0, k]), np.float64(src[y1, x1, k])
+                first, second = p + (q - p) * dx, r + (s - r) * dx
+                dst[y, x, k] = np.int64(first + (second - first) * dy)
+
+
+@_jit
+def _warp(src: Any, m: Any, dst: Any, bilinear: Any) -> None:
+    h, w, _ = src.shape
+    if bilinear:
+        _bilinear(src, m, dst)
+    elif _fits(m, 0, 0) and _fits(m, w, h) and _fits(m, 0, h) and _fits(m, w, 0):
+        _nearest(src, m, dst)
+    else:
+        _nearest_float(src, m, dst)
+
+
+# --- programs -----------------------------------------------------------------------------------------
+
+
+@_jit
+def _stage(code: Any, parameter: Any, place: Any, src: Any, dst: Any, top: Any, bilinear: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
+    """One op that is not a table."""
+    if code == COLOR:
+        _colour(src, np.float32(parameter), dst, top)
+    elif code == SHARPNESS:
+        _sharpen(src, np.float32(parameter), dst, top)
+    elif code == CUTOUT:
+        _erase(src, place, dst, (top + 1) // 2)
+    else:
+        _warp(src, place, dst, bilinear)
+
+
+@_jit
+def _reset(tables: Any) -> None:
+    for k in range(tables.shape[0]):
+        for v in range(tables.shape[1]):
+            tables[k, v] = v
+
+
+@_jit
+def run(images: Any, out: Any, codes: Any, parameters: Any, places: Any, top: Any, bilinear: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
+    """Carry out one program per image.
+
+    Args:
+        images: (n, h, w, c), C order.
+        out: the same shape and dtype.
+        codes: int64 (n, k), negative where a slot is not used.
+        parameters: float64 (n, k).
+        places: float64 (n, k, 6): the inverse matrix of an affine op; x0, y0, x1, y1 of a Cutout.
+        top: 255 or 65535.
+        bilinear: how affine ops resample.
+
+    Runs of lookup tables are composed and applied once. The image wanders between ``out`` and one
+    scratch image, so that nothing is ever read where it is being written.
+    """
+    n, h, w, c = images.shape
+    scratch = np.empty((h, w, c), images.dtype)
+    tables = np.empty((c, top + 1), images.dtype)
+    step = np.empty(top + 1, images.dtype)
+    histogram = np.empty((c, top + 1), np.int64)
+    for i in range(n):
+        src, result = images[i], out[i]
+        where = 0  # 0: still in `images`, 1: in `out`, 2: in `scratch`
+        pending, counted = False, False
+        for slot in range(codes.shape[1]):
+            code, parameter = codes[i, slot], parameters[i, slot]
+            if code <= 0 or (code == COLOR and c == 1):
+                continue
+            if code in (BRIGHTNESS, CONTRAST) or (POSTERIZE <= code <= INVERT):
+                if not pending:
+                    _reset(tables)
+                    pending, counted = True, False
+                counted = _append(code, parameter, src, tables, histogram, counted, step, top)
+                continue
+            if pending:
+                into = result if where == 0 else src
+                _look_up(src, tables, into)
+                src, where, pending = into, max(where, 1), False
+            dst = scratch if where == 1 else result
+            _stage(code, parameter, places[i, slot], src, dst, top, bilinear)
+            src, where = dst, 2 if where == 1 else 1
+        if pending:
+            _look_up(src, tables, result)
+        elif where != 1:
+            _copy(src.reshape(h * w * c), result.reshape(h * w * c))

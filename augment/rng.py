@@ -1,0 +1,179 @@
+"""Random numbers that are a pure function of (seed, epoch, ``_id``, draw index).
+
+A counter-based generator has no state: any cutting into batches, any order, any worker, any retry
+gives every record the same numbers. The generator is Philox4x32-10 (Salmon, Moraes, Dror, Shaw,
+"Parallel random numbers: as easy as 1, 2, 3", SC 2011), used twice:
+
+1. ``h = philox(counter=_id, key=seed)``: for one seed a bijection of the 128 bits of the ``_id``,
+2. ``block = philox(counter=(index // 2, epoch, h2, h3), key=(h0, h1))``: 128 random bits, that is
+   two draws of 53 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Stream", "halves", "integers", "philox4x32", "uniform"]
+
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+F64 = npt.NDArray[np.float64]
+
+# Philox4x32's multipliers, and the Weyl constants (golden ratio, sqrt(3) - 1) that step its keys.
+_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_ROUNDS = 10
+_LOW = np.uint64(0xFFFFFFFF)
+_32 = np.uint64(32)
+_IDS = "32 lower-case hexadecimal digits each, a uint64 array (n, 2), or an array of n non-negative integers"
+_PAIR = 2  # an id is two 64-bit halves
+
+
+def philox4x32(counter: U32, key: U32) -> U32:
+    """Ten rounds of Philox4x32 over n counters.
+
+    Args:
+        counter: uint32 (n, 4).
+        key: uint32 (2,) or (n, 2).
+
+    Returns:
+        uint32 (n, 4).
+
+    >>> zero = philox4x32(np.zeros((1, 4), np.uint32), np.zeros(2, np.uint32))
+    >>> [f"{word:08x}" for word in zero[0]]
+    ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
+    """
+    c0, c1, c2, c3 = (counter[:, i].astype(np.uint64) for i in range(4))
+    keys = np.broadcast_to(np.asarray(key, np.uint32), (len(counter), 2)).astype(np.uint64)
+    k0, k1 = keys[:, 0], keys[:, 1]
+    for turn in range(_ROUNDS):
+        if turn:
+            k0, k1 = (k0 + np.uint64(_W0)) & _LOW, (k1 + np.uint64(_W1)) & _LOW
+        p0, p1 = _M0 * c0, _M1 * c2
+        c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ k0, p1 & _LOW, (p0 >> _32) ^ c3 ^ k1, p0 & _LOW
+    return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
+
+
+def halves(ids: object) -> U64:
+    """The ids as uint64 (n, 2), big-endian halves.
+
+    Args:
+        ids: strings of 32 hexadecimal digits (a sequence or an Arrow array), a uint64 array (n, 2),
+            or a one-dimensional array or sequence of non-negative integers (handy in a notebook).
+
+    Raises:
+        ValueError: for other ids.
+        TypeError: for what is neither an array nor a sequence.
+
+    >>> halves(["0000000000000001000000000000000a"]).tolist()
+    [[1, 10]]
+    >>> halves([7]).tolist()
+    [[0, 7]]
+    """
+    if isinstance(ids, np.ndarray) and ids.ndim == _PAIR:
+        if ids.dtype == np.uint64 and ids.shape[1] == _PAIR:
+            return ids
+        raise ValueError(f"ids of shape {ids.shape} and dtype {ids.dtype}; give {_IDS}")
+    if hasattr(ids, "to_pylist"):  # Arrow
+        return _hexadecimal(ids)
+    if not isinstance(ids, (np.ndarray, Sequence)) or isinstance(ids, (str, bytes)):
+        raise TypeError(f"ids of type {type(ids).__name__}; give {_IDS}")
+    values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    if values and all(isinstance(v, str) for v in values):
+        return _hexadecimal(values)
+    if all(isinstance(v, (int, np.integer)) and 0 <= v < 1 << 64 for v in values):
+        low = np.array(values, np.uint64)
+        return np.stack([np.zeros_like(low), low], axis=1)
+    raise ValueError(f"ids that are neither all strings nor all integers in 0 .. 2**64 - 1; give {_IDS}")
+
+
+def _hexadecimal(values: Any) -> U64:
+    from lake import ids  # loads Arrow
+
+    return ids.halves(values)
+
+
+def _words(pairs: U64) -> U32:
+    """(n, 2) 64-bit halves as (n, 4) 32-bit words, most significant first."""
+    return np.stack(
+        [pairs[:, 0] >> _32, pairs[:, 0] & _LOW, pairs[:, 1] >> _32, pairs[:, 1] & _LOW], axis=1
+    ).astype(np.uint32)
+
+
+def _check(name: str, value: int, bits: int) -> int:
+    if not 0 <= value < 1 << bits:
+        raise ValueError(f"{name} must lie in 0 .. 2**{bits} - 1, not {value}")
+    return int(value)
+
+
+class Stream:
+    """The random numbers of n records in one epoch.
+
+    Args:
+        ids: what :func:`halves` takes.
+        seed: 0 .. 2**64 - 1.
+        epoch: 0 .. 2**32 - 1.
+
+    >>> stream = Stream(["000102030405060708090a0b0c0d0e0f"], seed=1, epoch=2)
+    >>> bool(stream.uniforms([0, 1])[0, 1] == uniform(["000102030405060708090a0b0c0d0e0f"], 1, 2, 1)[0])
+    True
+    """
+
+    __slots__ = ("_epoch", "_mixed")
+
+    def __init__(self, ids: object, seed: int, epoch: int) -> None:
+        seed = _check("seed", seed, 64)
+        key = np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
+        self._epoch = _check("epoch", epoch, 32)
+        self._mixed = philox4x32(_words(halves(ids)), key)
+
+    def __len__(self) -> int:
+        return len(self._mixed)
+
+    def bits(self, blocks: Sequence[int]) -> U32:
+        """Random bits: uint32 (n, len(blocks), 4)."""
+        n, m = len(self), len(blocks)
+        numbers = np.array([_check("index", b, 32) for b in blocks], np.uint32)
+        counter = np.empty((n, m, 4), np.uint32)
+        counter[..., 0] = numbers
+        counter[..., 1] = self._epoch
+        counter[..., 2:] = self._mixed[:, None, 2:]
+        keys = np.repeat(self._mixed[:, :2], m, axis=0)
+        return philox4x32(counter.reshape(-1, 4), keys).reshape(n, m, 4)
+
+    def uniforms(self, indices: Sequence[int]) -> F64:
+        """Uniform numbers in [0, 1) with 53 bits: float64 (n, len(indices))."""
+        blocks = sorted({i // 2 for i in indices})
+        words = self.bits(blocks).astype(np.uint64).reshape(len(self), 2 * len(blocks), 2)
+        # The usual recipe for doubles from two words (numpy.random's and the Mersenne Twister's).
+        values = (words[..., 0] >> np.uint64(5)) * np.uint64(1 << 26) + (words[..., 1] >> np.uint64(6))
+        place = {block: position for position, block in enumerate(blocks)}
+        columns = [2 * place[i // 2] + i % 2 for i in indices]
+        result: F64 = values[:, columns].astype(np.float64) * 2.0**-53
+        return result
+
+
+def uniform(ids: object, seed: int, epoch: int, index: int) -> F64:
+    """One uniform number in [0, 1) per id: float64 (n,).
+
+    >>> a = uniform([1, 2, 3], seed=5, epoch=0, index=0)
+    >>> b = uniform([3, 1], seed=5, epoch=0, index=0)
+    >>> a[[2, 0]].tolist() == b.tolist()
+    True
+    """
+    return Stream(ids, seed, epoch).uniforms([index])[:, 0]
+
+
+def integers(ids: object, seed: int, epoch: int, index: int, high: int) -> npt.NDArray[np.int64]:
+    """One integer in 0 .. high - 1 per id: int64 (n,); the bias is below high / 2**53.
+
+    >>> bool(integers(range(100), 0, 0, 0, high=4).max() < 4)
+    True
+    """
+    if not 1 <= high <= 1 << 32:
+        raise ValueError(f"high must lie in 1 .. 2**32, not {high}")
+    return (uniform(ids, seed, epoch, index) * high).astype(np.int64)

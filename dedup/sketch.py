@@ -1,0 +1,114 @@
+"""Sketches: what a match remembers of a table, how it is labelled, and how many are read as one.
+
+A sketch may be a memory-mapped Arrow file, and all of them together larger than the memory: the wide column
+(shingle sets, thumbnails) is reached by address and never copied.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from lake.errors import SchemaError
+
+__all__ = ["STATE", "check", "fixed", "fixed_addresses", "label", "list_addresses", "state"]
+
+STATE = pa.schema(
+    [
+        pa.field("_id", pa.string(), nullable=False),
+        pa.field("rule", pa.string(), nullable=False),
+        pa.field("value", pa.float64()),
+        pa.field("threshold", pa.float64()),
+        pa.field("twin", pa.string()),
+        pa.field("estimated", pa.float64()),
+        pa.field("exact", pa.float64()),
+    ]
+)
+"""What a match decides: the rows that go, and why. Sorted by ``_id``."""
+
+_KEY = b"gristmill.sketch"
+
+
+def label(table: pa.Table, settings: Mapping[str, object]) -> pa.Table:
+    """Note in the schema how a sketch was made.
+
+    >>> label(pa.table({"_id": ["a"]}), {"spec": 1}).schema.metadata
+    {b'gristmill.sketch': b'{"spec": 1}'}
+    """
+    return table.replace_schema_metadata({_KEY: json.dumps(settings, sort_keys=True).encode()})
+
+
+def check(sketches: Sequence[pa.Table], settings: Mapping[str, object]) -> None:
+    """Refuse sketches that were made in another way: their hashes do not compare.
+
+    Raises:
+        SchemaError: a sketch has no label or another one.
+    """
+    wanted = json.dumps(settings, sort_keys=True)
+    for sketch in sketches:
+        found = (sketch.schema.metadata or {}).get(_KEY, b"no label").decode()
+        if found != wanted:
+            raise SchemaError(
+                "a sketch was made with other settings or by another version",
+                why=f"it says {found}, this step says {wanted}",
+                hint="make the sketch anew from its rows",
+            )
+
+
+def state(ids: pa.Array, selection_ids: pa.Array, twins: pa.Array, columns: Mapping[str, object]) -> pa.Table:
+    """Lay out what was decided.
+
+    Args:
+        ids: all ids in keep order.
+        selection_ids: positions of the dropped rows there.
+        twins: positions of their twins.
+        columns: the other columns of :data:`STATE`, as arrays or as scalars.
+    """
+    given = {"_id": ids.take(selection_ids), "twin": ids.take(twins), **columns}
+    arrays = []
+    for field in STATE:
+        value = given[field.name]
+        if isinstance(value, (pa.Array, pa.ChunkedArray, np.ndarray)):
+            array = pa.array(value) if isinstance(value, np.ndarray) else value
+            arrays.append(array.cast(field.type))
+        else:
+            arrays.append(pa.repeat(pa.scalar(value, field.type), len(selection_ids)))
+    return pa.table(arrays, schema=STATE).sort_by("_id")
+
+
+def fixed(column: pa.ChunkedArray, dtype: npt.DTypeLike) -> list[npt.NDArray[np.generic]]:
+    """View each chunk of a fixed-size binary column as rows of ``dtype``, without a copy."""
+    kind = np.dtype(dtype)
+    views = []
+    for chunk in column.chunks:
+        width = chunk.type.byte_width
+        data = np.frombuffer(chunk.buffers()[1], kind, len(chunk) * width // kind.itemsize, chunk.offset * width)
+        views.append(data.reshape(len(chunk), -1))
+    return views
+
+
+def fixed_addresses(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """Tell where in memory each value of a fixed-size binary column starts."""
+    places = [np.empty(0, np.uint64)]
+    for chunk in column.chunks:
+        width = chunk.type.byte_width
+        first = chunk.buffers()[1].address + chunk.offset * width
+        places.append(first + np.arange(len(chunk), dtype=np.uint64) * np.uint64(width))
+    return np.concatenate(places)
+
+
+def list_addresses(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """Tell where in memory each list of a large_list<uint32> column starts, and how long it is."""
+    places, sizes = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    for chunk in column.chunks:
+        offsets = chunk.offsets.to_numpy()
+        values = chunk.values  # whole: the offsets count from its start
+        buffer = values.buffers()[1]
+        first = (buffer.address if buffer else 0) + 4 * values.offset
+        places.append(first + 4 * offsets[:-1].astype(np.uint64))
+        sizes.append(np.diff(offsets))
+    return np.concatenate(places), np.concatenate(sizes)

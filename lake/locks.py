@@ -1,0 +1,171 @@
+"""One holder at a time: a kernel lock on local disks, a lease with a heartbeat in object stores.
+
+Locally ``flock`` is sound: the kernel frees it when the holder dies, even by ``kill -9``. In an object
+store nobody frees anything, so a lease that has not been renewed for :data:`TTL` seconds may be taken
+over. A holder that was frozen for longer (not dead) can then run on beside its successor: the lease
+saves work, it does not protect the tables. That protection is the strict commit, which refuses the
+second of two writers with :class:`ConcurrentRunError` whatever the locks say.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lake.errors import ConcurrentRunError, StorageError
+from lake.storage import Storage, guard
+
+__all__ = ["FOLDER", "TTL", "lock"]
+
+FOLDER = "_locks"
+TTL = 60.0
+"""Seconds without a heartbeat after which a lease in an object store may be taken over."""
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def lock(storage: Storage, name: str, *, wait: float = 0.0) -> Iterator[None]:
+    """Hold ``name`` in this lake for the length of a ``with`` block.
+
+    Args:
+        storage: the lake's files.
+        name: what is locked, for example a pipeline.
+        wait: seconds to wait for the present holder.
+
+    Raises:
+        ConcurrentRunError: somebody else holds it; says who and since when.
+    """
+    path = f"{FOLDER}/{re.sub(r'[^A-Za-z0-9._-]', '_', name)}"
+    held = _kernel_lock(storage, path, name, wait) if storage.local else _lease(storage, path, name, wait)
+    with held:
+        yield
+
+
+def _me() -> bytes:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}).encode()
+
+
+def _taken(storage: Storage, name: str, holder: bytes, path: str) -> ConcurrentRunError:
+    try:
+        who = json.loads(holder)
+        why = f"process {who['pid']} on {who['host']} has held it since {who['since']}"
+    except (ValueError, KeyError, TypeError):
+        # Read between the holder's truncating and writing.
+        why = "another process has just taken it"
+    return ConcurrentRunError(
+        f"{name!r} is locked by another run",
+        where=storage.address(path),
+        why=why,
+        hint="wait until it has finished, or stop it; the lock of a dead process frees itself",
+    )
+
+
+@contextmanager
+def _kernel_lock(storage: Storage, path: str, name: str, wait: float) -> Iterator[None]:
+    file = Path(storage.inner(path))
+    with guard(storage.address(path)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise _taken(storage, name, file.read_bytes(), path) from None
+                time.sleep(0.02)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, _me(), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(handle, 0)
+    finally:
+        # The file stays: deleting it would let a third process lock a name that the second still holds.
+        os.close(handle)
+
+
+@contextmanager
+def _lease(storage: Storage, path: str, name: str, wait: float) -> Iterator[None]:
+    generation = _acquire(storage, path, name, wait)
+    beat, stop = f"{path}/{generation:012d}.beat", threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(TTL / 4):
+            try:
+                storage.write(beat, b"alive")
+            except StorageError as error:
+                # The next beat may get through; if none does, the lease runs out, which is its purpose.
+                _log.warning("could not renew the lease %r: %s", name, error.why)
+
+    thread = threading.Thread(target=renew, name=f"lease-{name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        storage.write(f"{path}/{generation:012d}.done", b"released")
+        if _generations(storage, path)[-1] != generation:
+            _log.warning("lost the lease %r while it was held: its holder was frozen for over %g s", name, TTL)
+
+
+def _acquire(storage: Storage, path: str, name: str, wait: float) -> int:
+    """Claim the generation after the last, if that one is released or its heartbeat has stopped."""
+    deadline = time.monotonic() + wait
+    while True:
+        last = (_generations(storage, path) or [0])[-1]
+        mine = last + 1
+        if (not last or _free(storage, path, last)) and storage.claim(f"{path}/{mine:012d}", _me()):
+            storage.write(f"{path}/{mine:012d}.beat", b"alive")
+            # A slow claimer may have got a number that had been used and swept up meanwhile.
+            if _generations(storage, path)[-1] == mine:
+                _sweep(storage, path, mine)
+                return mine
+            storage.unclaim(f"{path}/{mine:012d}")
+        if time.monotonic() >= deadline:
+            holder = storage.claimed(f"{path}/{last:012d}") or b""
+            raise _taken(storage, name, holder, path)
+        time.sleep(0.2)
+
+
+def _generations(storage: Storage, path: str) -> list[int]:
+    numbers = (claim.rpartition("/")[2] for claim in storage.claims(path))
+    return sorted(int(number) for number in numbers if number.isdigit())
+
+
+def _free(storage: Storage, path: str, generation: int) -> bool:
+    files = {entry.path: entry for entry in storage.entries(path, recursive=False)}
+    if f"{path}/{generation:012d}.done" in files:
+        return True
+    beat = files.get(f"{path}/{generation:012d}.beat")
+    # Both times are the store's own: the clocks of the two machines need not agree.
+    probe = f"{path}/{os.getpid()}-{threading.get_ident()}.probe"
+    storage.write(probe, b"now")
+    times = {entry.path: entry.modified for entry in storage.entries(path)}
+    storage.delete(probe)
+    first = f"{path}/{generation:012d}/"
+    born = max((when for file, when in times.items() if file.startswith(first)), default=0.0)
+    return times[probe] - max(beat.modified if beat else 0.0, born) > TTL
+
+
+def _sweep(storage: Storage, path: str, mine: int) -> None:
+    for generation in _generations(storage, path):
+        if generation < mine:
+            storage.unclaim(f"{path}/{generation:012d}")
+            for ending in ("beat", "done"):
+                storage.delete(f"{path}/{generation:012d}.{ending}")

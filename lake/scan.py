@@ -1,0 +1,144 @@
+"""Streaming rows out of parts: one part after the other, a row group at a time, skipping what cannot match."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from lake.errors import MissingPartError, SchemaError
+from lake.parts import Part
+from lake.storage import Storage
+
+__all__ = ["batches", "part_tables", "project", "prune"]
+
+_BATCH_ROWS = 4096
+_PARQUET = ds.ParquetFileFormat()
+# Bounds that any writer of Delta tables keeps exactly; timestamps are cut to milliseconds by some.
+_BOUNDED = (pa.types.is_integer, pa.types.is_string, pa.types.is_date, pa.types.is_boolean)
+
+
+def project(schema: pa.Schema, columns: Sequence[str] | None, where: str) -> pa.Schema:
+    """The chosen columns in the chosen order; :class:`SchemaError` for one that the table lacks."""
+    if columns is None:
+        return schema
+    for name in columns:
+        if name not in schema.names:
+            raise SchemaError(
+                f"there is no column {name!r}", where=where, hint=f"the columns are {', '.join(schema.names)}"
+            )
+    return pa.schema([schema.field(name) for name in columns])
+
+
+def prune(
+    storage: Storage, parts: Iterable[Part], schema: pa.Schema, condition: pc.Expression | None
+) -> list[Part]:
+    """The parts that may hold a matching row, judged by the statistics in the log alone."""
+    if condition is None:
+        return list(parts)
+    by_path = {storage.inner(f"{part.table}/{part.path}"): part for part in parts}
+    fragments = [
+        _PARQUET.make_fragment(
+            path, storage.filesystem, partition_expression=_known(part, schema, str(condition))
+        )
+        for path, part in by_path.items()
+    ]
+    if not fragments:
+        return []
+    found = ds.FileSystemDataset(fragments, schema, _PARQUET, storage.filesystem).get_fragments(condition)
+    return [by_path[fragment.path] for fragment in found]
+
+
+def _known(part: Part, schema: pa.Schema, condition: str) -> pc.Expression:
+    """What the log promises of all rows of a part.
+
+    Columns with nulls promise nothing: Arrow would take a bound for "there are no nulls".
+    """
+    promise = _partition(part, schema)
+    stats = json.loads(part.stats)
+    lows, highs = stats.get("minValues") or {}, stats.get("maxValues") or {}
+    for name, nulls in (stats.get("nullCount") or {}).items():
+        if nulls != 0 or name not in condition or name not in lows or name not in highs:
+            continue
+        kind = schema.field(name).type if name in schema.names else pa.null()
+        if any(test(kind) for test in _BOUNDED):
+            low, high = _scalar(lows[name], kind), _scalar(highs[name], kind)
+            promise = promise & (pc.field(name) >= low) & (pc.field(name) <= high)
+    return promise
+
+
+def _partition(part: Part, schema: pa.Schema) -> pc.Expression:
+    promise = pc.scalar(True)  # noqa: FBT003  (an Arrow scalar has no other name)
+    for name, value in part.partition.items():
+        promise = promise & (pc.field(name) == _scalar(value, schema.field(name).type))
+    return promise
+
+
+def _scalar(value: Any, kind: pa.DataType) -> pa.Scalar:
+    return pa.scalar(value).cast(kind)
+
+
+def batches(
+    storage: Storage, parts: Iterable[Part], schema: pa.Schema, out: pa.Schema, condition: pc.Expression | None
+) -> Iterator[pa.RecordBatch]:
+    """The matching rows of ``parts`` in order; columns that a part lacks are null."""
+    for part in parts:
+        path = storage.inner(f"{part.table}/{part.path}")
+        fragment = _PARQUET.make_fragment(
+            path, storage.filesystem, partition_expression=_partition(part, schema)
+        )
+        # Arrow reads ahead 16 batches of 131,072 rows unless told: gigabytes, where rows are images.
+        scanner = fragment.scanner(
+            schema=schema,
+            columns=out.names,
+            filter=condition,
+            batch_size=_BATCH_ROWS,
+            batch_readahead=1,
+            fragment_readahead=1,
+        )
+        try:
+            for batch in scanner.to_batches():
+                if batch.num_rows:
+                    yield pa.RecordBatch.from_arrays(batch.columns, schema=out)
+        except FileNotFoundError as error:
+            raise _gone(storage, part) from error
+
+
+def part_tables(storage: Storage, part: Part, out: pa.Schema) -> Iterator[pa.Table]:
+    """One part's rows, a table per row group, with the partition's columns and nulls for missing ones."""
+    try:
+        source = storage.open(f"{part.table}/{part.path}")
+    except FileNotFoundError as error:
+        raise _gone(storage, part) from error
+    with source, pq.ParquetFile(source) as file:
+        there = set(file.schema_arrow.names)
+        wanted = [name for name in out.names if name in there]
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            # With no column left to read, the row count has to come from the footer.
+            table = file.read_row_group(group, columns=wanted) if wanted else None
+            yield pa.table([_column(table, rows, c, part.partition) for c in out], schema=out)
+
+
+def _column(
+    table: pa.Table | None, rows: int, column: pa.Field, partition: Mapping[str, str]
+) -> pa.ChunkedArray | pa.Array:
+    if column.name in partition:
+        return pa.repeat(_scalar(partition[column.name], column.type), rows)
+    if table is not None and column.name in table.column_names:
+        return table.column(column.name).cast(column.type)
+    return pa.nulls(rows, column.type)
+
+
+def _gone(storage: Storage, part: Part) -> MissingPartError:
+    return MissingPartError(
+        "a part of the table is gone",
+        where=storage.address(f"{part.table}/{part.path}"),
+        why="its file was deleted or vacuumed",
+        hint="read a newer version, or restore the file from a backup",
+    )

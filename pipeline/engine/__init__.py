@@ -1,0 +1,47 @@
+"""The seam between a plan and the machine: one `Runner`, two implementations.
+
+A stage hands a runner a function and a list of items. The function stages its own output under
+names that depend on the item alone, so that running an item twice, anywhere, changes nothing:
+that is all that retries, killed workers and restarts need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+__all__ = ["Runner", "local", "ray"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Runner(Protocol):
+    """Runs a function over items, somewhere."""
+
+    name: str
+
+    def map(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[int, R]]:
+        """Yield ``(index, result)`` as results come, in any order.
+
+        The first error ends it: items not yet started are not started, and the error is raised.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the runner holds (threads, a local cluster)."""
+        ...
+
+
+def local(workers: int | None = None) -> Runner:
+    """A runner in this process: threads, one per core unless told."""
+    from pipeline.engine.local import LocalRunner
+
+    return LocalRunner(workers)
+
+
+def ray(address: str | None = None, workers: int | None = None) -> Runner:
+    """A runner on Ray: the cluster at ``address``, or a local one started for the purpose."""
+    from pipeline.engine.ray import RayRunner
+
+    return RayRunner(address, workers)

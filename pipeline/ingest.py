@@ -1,0 +1,206 @@
+"""Ingest: new and grown files become parts of ``raw``, each content once.
+
+Three passes, all of them free to be repeated:
+
+1. *read* (parallel): one split becomes one part; a content that comes twice in it is kept once.
+2. *settle* (driver, ids only, 32 bytes a row): walking the parts in the order of the files, the
+   first row of each ``_id`` stays, and rows that the lake already has go.
+3. *rewrite* (parallel): parts that lost rows are written again without them; the rest stay as read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from lake.files import Files, Split
+from lake.ids import IdSet
+from lake.lake import Lake
+from lake.scan import part_tables
+from lake.schema import RECORD, drops
+from pipeline.context import Context
+from pipeline.stage import Emitted, StepCount, by_rule, ledger_part
+
+__all__ = ["STAGE", "Job", "ingest"]
+
+STAGE = "ingest"
+
+_IDS = pa.schema([RECORD.field("_id")])
+
+
+@dataclass(frozen=True)
+class Job:
+    """A split to read, by one of the pipeline's sources."""
+
+    label: str
+    source: Files
+    split: Split
+
+
+@dataclass(frozen=True)
+class _Task:
+    lake: Lake
+    pipeline: str
+    table: str
+    key: str
+    job: Job
+    limit: int | None = None
+
+
+def ingest(
+    context: Context, pipeline: str, table: str, jobs: Sequence[Job], *, limit: int | None = None
+) -> list[Emitted]:
+    """Stage the parts of all jobs; nothing is committed yet.
+
+    Args:
+        context: the lake where the parts are staged, and who reads.
+        pipeline: its name.
+        table: the table for the rows, usually ``raw``.
+        jobs: splits in the order in which a first occurrence is decided.
+        limit: at most so many rows of each source.
+    """
+    lake = context.lake
+    key = f"{pipeline}-{STAGE}"
+    tasks = [_Task(lake, pipeline, table, key, job, limit) for job in jobs]
+    reads = context.gather("ingest: read", _read, tasks) if limit is None else _read_some(tasks, limit)
+    for index, read in _without_repeats(context, tasks, reads):
+        reads[index] = read
+    return reads
+
+
+def _without_repeats(
+    context: Context, tasks: list[_Task], reads: list[Emitted]
+) -> Iterator[tuple[int, Emitted]]:
+    """The parts that lose rows to the lake or to earlier parts, written again."""
+    masks = _settle(context.lake, tasks[0].table, reads)
+    again = {index: mask for index, mask in enumerate(masks) if mask is not None}
+    work = [_Rewrite(tasks[index], reads[index], np.packbits(mask).tobytes()) for index, mask in again.items()]
+    if work:
+        yield from zip(again, context.gather("ingest: repeats", _rewrite, work), strict=True)
+
+
+def _read_some(tasks: list[_Task], limit: int) -> list[Emitted]:
+    """Read splits one by one until each source has given `limit` rows."""
+    left: dict[str, int] = {}
+    reads = []
+    for task in tasks:
+        rows = left.get(task.job.label, limit)
+        if rows > 0:
+            read = _read(replace(task, limit=rows))
+            left[task.job.label] = rows - read.counts[0].rows_in
+            reads.append(read)
+    return reads
+
+
+def _read(task: _Task) -> Emitted:
+    """Read one split, and stage its rows and drops."""
+    scratch = task.lake.scratch(task.key)
+    name = task.job.split.key
+    marker = f"read-{name}.json"
+    if task.limit is None and scratch.exists(marker):
+        return Emitted.from_bytes(scratch.read_bytes(marker))
+    count = StepCount(task.job.label)
+    dropped: list[pa.Table] = []
+    rows = task.lake.write_part(task.table, name, _records(task, count, dropped), task.job.source.schema())
+    drop_parts = ledger_part(task.lake, task.pipeline, STAGE, name, dropped)
+    read = Emitted(rows if rows.rows else None, drop_parts, [count])
+    if task.limit is None:
+        scratch.write_bytes(marker, read.to_bytes())
+    return read
+
+
+def _records(task: _Task, count: StepCount, dropped: list[pa.Table]) -> Iterator[pa.Table]:
+    """The first rows of each content in a split; the count and the drops are filled in passing."""
+    started = time.perf_counter()
+    seen = IdSet()
+    left = task.limit
+    for outcome in task.job.source.read(task.job.split):
+        rows, unreadable = outcome.table, outcome.drops
+        if left is not None:
+            rows = rows.slice(0, left)
+            unreadable = unreadable.slice(0, left - rows.num_rows)
+            left -= rows.num_rows + unreadable.num_rows
+        first = seen.add(rows.column("_id"))
+        kept, gone = _split_by(rows, first)
+        for each in (unreadable, gone):
+            if each.num_rows:
+                dropped.append(each.append_column("step", pa.repeat(task.job.label, each.num_rows)))
+            count.add(StepCount(count.step, rows_in=each.num_rows, drops=by_rule(each)))
+        count.add(StepCount(count.step, rows_in=kept.num_rows, rows_kept=kept.num_rows))
+        yield kept
+        if left is not None and left <= 0:
+            break
+    count.seconds += time.perf_counter() - started
+
+
+def _split_by(rows: pa.Table, first: np.ndarray) -> tuple[pa.Table, pa.Table]:
+    """Rows to keep, and the drops of the others: repeats of a content that is kept."""
+    if first.all():
+        return rows, drops(rows.slice(0, 0), "exact-duplicate")
+    gone = rows.filter(pa.array(~first))
+    twins = gone.column("_id")
+    return rows.filter(pa.array(first)), drops(
+        gone, "exact-duplicate", twin=twins, value=1.0, threshold=1.0, estimated=1.0, exact=1.0
+    )
+
+
+def _settle(lake: Lake, table: str, reads: list[Emitted]) -> list[np.ndarray | None]:
+    """For each part: which of its rows come first in the lake; none where all do."""
+    seen = IdSet()
+    target = lake.table(table)
+    if target.exists:
+        for batch in target.scan(columns=["_id"]):
+            seen.add(batch.column(0))
+    masks: list[np.ndarray | None] = []
+    for read in reads:
+        mask = None
+        if read.rows is not None:
+            batches = part_tables(lake.storage, read.rows, _IDS)
+            first = np.concatenate([seen.add(batch.column("_id")) for batch in batches])
+            mask = None if first.all() else first
+        masks.append(mask)
+    return masks
+
+
+@dataclass(frozen=True)
+class _Rewrite:
+    task: _Task
+    read: Emitted
+    mask: bytes  # one bit a row, 1 = keep
+
+    @property
+    def name(self) -> str:
+        digest = hashlib.blake2b(self.mask, digest_size=6).hexdigest()
+        return f"{self.task.job.split.key}-{digest}"
+
+
+def _rewrite(work: _Rewrite) -> Emitted:
+    """Write a part again without the rows that the lake, or an earlier part, already has."""
+    task, part = work.task, work.read.rows
+    assert part is not None  # noqa: S101  (for the type checker: only parts with rows are rewritten)
+    mask = np.unpackbits(np.frombuffer(work.mask, np.uint8), count=part.rows).astype(bool)
+    count = StepCount(task.job.label)
+    count.add(work.read.counts[0])
+    lost: list[pa.Table] = []
+    schema = task.job.source.schema()
+
+    def kept() -> Iterator[pa.Table]:
+        start = 0
+        for batch in part_tables(task.lake.storage, part, schema):
+            rows, gone = _split_by(batch, mask[start : start + batch.num_rows])
+            start += batch.num_rows
+            if gone.num_rows:
+                lost.append(gone.append_column("step", pa.repeat(task.job.label, gone.num_rows)))
+            yield rows
+
+    rows = task.lake.write_part(task.table, work.name, kept(), schema)
+    number = int((~mask).sum())
+    count.rows_kept -= number
+    count.drops["exact-duplicate"] = count.drops.get("exact-duplicate", 0) + number
+    extra = ledger_part(task.lake, task.pipeline, STAGE, work.name, lost)
+    return Emitted(rows if rows.rows else None, work.read.drops + extra, [count])

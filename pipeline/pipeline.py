@@ -1,0 +1,110 @@
+"""The Python face of a configuration: load it, plan it, run it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lake.errors import ConfigError
+from lake.lake import Lake
+from pipeline import __version__, engine
+from pipeline.config import Config, load
+from pipeline.context import Context
+from pipeline.plan import Plan, make_plan
+from pipeline.progress import Progress, Silent
+from pipeline.report import Report
+from pipeline.run import Run
+
+__all__ = ["Pipeline"]
+
+
+class Pipeline:
+    """A configuration that can be planned and run.
+
+    Its arguments are the keys of the YAML file:
+
+    >>> import lake, dedup
+    >>> Pipeline(name="docs", lake="./lake", source=lake.Files(paths="*.jsonl"),
+    ...          steps=[dedup.MinHash(threshold=0.8)]).config.sink.name
+    'train'
+
+    Raises:
+        ConfigError: all that is wrong with them, at once.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.config = Config(**settings)
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
+        """Read a configuration file.
+
+        Args:
+            path: the YAML file; paths in it are relative to its folder.
+            overrides: ``path=value`` each, as ``gristmill run --set`` takes them.
+        """
+        return cls.of(load(path, overrides))
+
+    @classmethod
+    def of(cls, config: Config) -> Pipeline:
+        """The pipeline of a configuration that is already there."""
+        pipeline = cls.__new__(cls)
+        pipeline.config = config
+        return pipeline
+
+    @property
+    def lake(self) -> Lake:
+        """The lake that it fills."""
+        return Lake(self.config.lake)
+
+    def plan(self) -> Plan:
+        """What a run would do, and why. Reads the lake's log and lists files; changes nothing."""
+        return make_plan(self.config, __version__)
+
+    def run(
+        self,
+        limit: int | None = None,
+        runner: engine.Runner | None = None,
+        progress: Progress | None = None,
+    ) -> Report:
+        """Bring the lake's tables up to date with the files and the steps.
+
+        Killed at any moment and run again, it ends with the tables of an undisturbed run.
+
+        Args:
+            limit: try it on the first rows of each source, in a lake of its own beside the real one
+                (``<lake>-trial``), which is emptied first.
+            runner: ``engine.local()`` unless given; a runner that is given is not closed.
+            progress: told of each part.
+
+        Raises:
+            ConcurrentRunError: the same pipeline runs in this lake at this moment.
+        """
+        mine = runner is None
+        runner = runner or engine.local()
+        lake = self.lake if limit is None else self._trial()
+        config = self.config if limit is None else self.config.model_copy(update={"lake": str(lake.uri)})
+        try:
+            lake.ensure()
+            with lake.lock(config.name):
+                lake.recover()
+                run = Run(config, Context(lake, runner, progress or Silent()), __version__, limit)
+                report = Report(run.execute(make_plan(config, __version__)))
+                return report if report.status == "unchanged" else report.save(lake)
+        finally:
+            if mine:
+                runner.close()
+
+    def _trial(self) -> Lake:
+        if self.config.lake.endswith("-trial"):
+            raise ConfigError("a trial of a trial lake", hint="name the lake otherwise, or run without a limit")
+        lake = Lake(f"{self.config.lake.rstrip('/')}-trial")
+        lake.clear()
+        return lake
+
+    def __repr__(self) -> str:
+        return f"Pipeline({self.config.name!r}, lake={self.config.lake!r}, {len(self.config.steps)} steps)"
+
+    def _repr_html_(self) -> str:
+        return self.plan()._repr_html_()

@@ -1,0 +1,187 @@
+"""The plan: what ``gristmill plan`` prints and ``gristmill run`` executes, the same object.
+
+Stages: ``ingest`` (files into ``raw``), ``clean`` (the steps before the first one that makes training
+copies) and ``train`` (the rest). A pipeline without such a step goes from ``raw`` straight to its sink.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lake import ledger
+from lake.files import Taken
+from lake.lake import Lake
+from lake.op import Step
+from pipeline.config import Config
+from pipeline.ingest import Job
+from pipeline.stage import Stage, stage_key
+
+__all__ = ["Plan", "Todo", "jobs_of", "label_of", "make_plan", "stages_of", "steps_json"]
+
+_FILES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A stage, whether it has work, and why."""
+
+    stage: str
+    reads: str
+    writes: str
+    steps: tuple[str, ...]
+    work: bool
+    why: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do, and why."""
+
+    config: Config
+    todos: tuple[Todo, ...]
+    jobs: tuple[Job, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to do."""
+        return any(todo.work for todo in self.todos)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``gristmill plan --json`` prints it."""
+        return {
+            "pipeline": self.config.name,
+            "lake": str(self.config.lake),
+            "changes": self.changes,
+            "stages": [
+                {
+                    "stage": todo.stage,
+                    "reads": todo.reads,
+                    "writes": todo.writes,
+                    "steps": list(todo.steps),
+                    "work": todo.work,
+                    "why": todo.why,
+                    "notes": list(todo.notes),
+                }
+                for todo in self.todos
+            ],
+        }
+
+    def render(self) -> str:
+        """In words, for a terminal."""
+        lines = [f"{self.config.name} in {self.config.lake}"]
+        for todo in self.todos:
+            lines.append(
+                f"{'+' if todo.work else '='} {todo.stage:<7} {todo.reads} → {todo.writes}: {todo.why}"
+            )
+            lines += [f"    {step}" for step in todo.steps]
+            lines += [f"    · {note}" for note in todo.notes]
+        lines.append("Nothing to do." if not self.changes else "Start it with `gristmill run`.")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from markupsafe import escape
+
+        return f"<pre>{escape(self.render())}</pre>"
+
+
+def label_of(index: int, step: Step) -> str:
+    """How a step is called in the ledger and the report: ``2 dedup.MinHash``."""
+    from pipeline.catalog import key_of
+
+    return f"{index} {key_of(type(step))}"
+
+
+def stages_of(config: Config) -> tuple[Stage, ...]:
+    """The derived stages of a configuration."""
+    labelled = tuple((label_of(index, step), step) for index, step in enumerate(config.steps, start=1))
+    cut = next((at for at, (_, step) in enumerate(labelled) if step.augments), None)
+    sink = config.sink.name
+    if cut is None:
+        return (Stage(config.name, "train", config.raw, sink, labelled),)
+    return (
+        Stage(config.name, "clean", config.raw, config.clean, labelled[:cut]),
+        Stage(config.name, "train", config.clean, sink, labelled[cut:]),
+    )
+
+
+def jobs_of(config: Config, lake: Lake) -> tuple[Job, ...]:
+    """The splits that no earlier run has taken, in the order in which first occurrences count."""
+    jobs = []
+    for number, source in enumerate(config.source, start=1):
+        label = label_of(0, source) + (f" {number}" if len(config.source) > 1 else "")
+        taken = {
+            row["uri"]: Taken(**row)
+            for row in ledger.taken(lake, config.name).values()
+            if row["reader"] == source.reader
+        }
+        jobs += [Job(label, source, split) for split in source.discover(taken, base=Path(config.base))]
+    return tuple(jobs)
+
+
+def make_plan(config: Config, version: str) -> Plan:
+    """Compare the configuration and the sources with what the lake holds."""
+    lake = Lake(config.lake)
+    jobs = jobs_of(config, lake)
+    todos = [_ingest_todo(config, jobs)]
+    upstream = bool(jobs)
+    for stage in stages_of(config):
+        work, why = _reason(lake, stage, version, upstream=upstream)
+        labels = tuple(label for label, _ in stage.steps)
+        notes = tuple(note for _, step in stage.steps if (note := _note(step)))
+        todos.append(Todo(stage.name, stage.source, stage.target, labels, work, why, notes))
+        upstream = upstream or work
+    return Plan(config, tuple(todos), jobs)
+
+
+def _ingest_todo(config: Config, jobs: tuple[Job, ...]) -> Todo:
+    files = {piece.file.uri for job in jobs for piece in job.split.pieces}
+    megabytes = sum(piece.size for job in jobs for piece in job.split.pieces) / 1e6
+    why = f"{len(files)} new or grown files, {megabytes:,.1f} MB" if files else "no new files"
+    shown = tuple(sorted(files)[:_FILES_SHOWN])
+    more = (f"and {len(files) - _FILES_SHOWN} more",) if len(files) > _FILES_SHOWN else ()
+    return Todo("ingest", "files", config.raw, (), bool(jobs), why, shown + more)
+
+
+def _note(step: object) -> str | None:
+    """What the step has to say of itself, such as its chances to find a duplicate."""
+    explain = getattr(step, "explain", None)
+    return explain() if callable(explain) else None
+
+
+def _reason(lake: Lake, stage: Stage, version: str, *, upstream: bool) -> tuple[bool, str]:
+    """Whether a stage has work, and why."""
+    last = ledger.last_run(lake, stage.pipeline, stage.name)
+    if last is None:
+        return True, "never run"
+    before = json.loads(last["report"])["inputs"]
+    if before["code"] != version:
+        return True, f"made by version {before['code']}, this is {version}"
+    if change := _first_change(before["steps"], steps_json(stage)):
+        return True, change
+    if upstream:
+        return True, f"{stage.source} changes"
+    if stage_key(stage, lake.table(stage.source).parts(), version) != last["key"]:
+        return True, f"{stage.source} has changed"
+    return False, "up to date"
+
+
+def steps_json(stage: Stage) -> list[list[Any]]:
+    """The steps as JSON values: what the next plan compares with."""
+    return [[label, step.model_dump(mode="json")] for label, step in stage.steps]
+
+
+def _first_change(before: list[list[Any]], now: list[list[Any]]) -> str | None:
+    """The first difference between two lists of steps, in words."""
+    for (old_label, old), (label, new) in zip(before, now, strict=False):
+        if old_label != label:
+            return f"step {old_label} became {label}"
+        for field in {**old, **new}:
+            if old.get(field) != new.get(field):
+                return f"step {label}: {field} {old.get(field)} → {new.get(field)}"
+    if len(before) != len(now):
+        return f"{len(before)} steps before, {len(now)} now"
+    return None

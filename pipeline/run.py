@@ -1,0 +1,261 @@
+"""One run of a plan: stages that have work are staged and committed, one after the other."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from lake import ledger
+from lake.lake import Change, Lake, Part
+from lake.ledger import DROPS_BY
+from lake.schema import LEDGER, MANIFEST, RUNS
+from pipeline.config import Config
+from pipeline.context import Context
+from pipeline.ingest import STAGE as INGEST
+from pipeline.ingest import Job, ingest
+from pipeline.plan import Plan, stages_of, steps_json
+from pipeline.stage import Stage, StepCount, stage_key
+
+__all__ = ["POLICIES", "Run"]
+
+_log = logging.getLogger(__name__)
+
+POLICIES = pa.schema(
+    [
+        pa.field("pipeline", pa.string(), nullable=False),
+        pa.field("step", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),  # of the stage that learned it
+        pa.field("policy", pa.string(), nullable=False),  # JSON, see augment.Policy
+        pa.field("evidence", pa.string(), nullable=False),  # JSON, see augment.search
+    ]
+)
+"""The ``_policies`` table: every policy that was learned, and from what."""
+
+
+@dataclass
+class Run:
+    """A run under way.
+
+    Args:
+        config: what to run.
+        context: the lake (for a trial another one than the configuration's), the runner, the progress.
+        version: of the code.
+        limit: rows of each source, for a trial.
+    """
+
+    config: Config
+    context: Context
+    version: str
+    limit: int | None = None
+    id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def lake(self) -> Lake:
+        """Where the run works."""
+        return self.context.lake
+
+    def execute(self, plan: Plan) -> dict[str, Any]:
+        """Do what the plan says; gives the run as ``run.json`` holds it."""
+        clock = time.perf_counter()
+        work = False
+        if plan.jobs:
+            self._ingest(plan.jobs)
+            work = True
+        for stage in stages_of(self.config):
+            work |= self._derive(stage)
+        return self._summary(unchanged=not work, seconds=time.perf_counter() - clock)
+
+    def _ingest(self, jobs: tuple[Job, ...]) -> None:
+        clock = time.perf_counter()
+        raw = self.lake.table(self.config.raw)
+        before = raw.count() if raw.exists else 0
+        reads = ingest(self.context, self.config.name, self.config.raw, jobs, limit=self.limit)
+        changes = [
+            Change(
+                self.config.raw,
+                _widest(job.source.schema() for job in jobs),
+                _parts(r.rows for r in reads),
+            ),
+            Change(
+                "_drops",
+                LEDGER,
+                tuple(p for r in reads for p in r.drops),
+                partition_by=DROPS_BY,
+            ),
+            Change("_files", MANIFEST, (self._manifest(jobs),)),
+        ]
+        report = {
+            "steps": _totals(INGEST, (r.counts for r in reads)),
+            "rows_before": before,
+            "seconds": time.perf_counter() - clock,
+        }
+        self._commit(INGEST, f"{self.id}-{INGEST}", changes, report)
+        self.lake.scratch(f"{self.config.name}-{INGEST}").clear()
+
+    def _manifest(self, jobs: tuple[Job, ...]) -> Part:
+        """What was taken of each file, as it was when the run was planned."""
+        of_source: dict[str, list[Job]] = {}
+        for job in jobs:
+            of_source.setdefault(job.label, []).append(job)
+        rows = [
+            asdict(replace(taken, pipeline=self.config.name))
+            for mine in of_source.values()
+            for taken in mine[0].source.taken(job.split for job in mine)
+        ]
+        table = pa.Table.from_pylist(rows, schema=MANIFEST)
+        return self.lake.write_part("_files", f"files-{self.id}", [table], MANIFEST)
+
+    def _derive(self, stage: Stage) -> bool:
+        """Bring a derived table up to date; false where it is."""
+        source = self.lake.table(stage.source)
+        if not source.exists:
+            return False  # no file has been found yet
+        key = stage_key(stage, source.parts(), self.version)
+        last = ledger.last_run(self.lake, stage.pipeline, stage.name)
+        if last is not None and last["key"] == key:
+            return False
+        clock = time.perf_counter()
+        emitted, states = stage.run(self.context, key)
+        learned = {
+            label: {name: json.loads(state.column(name)[0].as_py()) for name in ("policy", "evidence")}
+            for label, state in states.items()
+            if "policy" in state.schema.names
+        }
+        schema = stage.schema(self.lake, key)
+        target, drops = self.lake.table(stage.target), self.lake.table("_drops")
+        mine = {"pipeline": stage.pipeline, "stage": stage.name}
+        changes = [
+            Change(stage.target, schema, _parts(e.rows for e in emitted), _present(target)),
+            Change(
+                "_drops",
+                LEDGER,
+                tuple(part for e in emitted for part in e.drops),
+                tuple(part for part in _present(drops) if part.partition == mine),
+                partition_by=DROPS_BY,
+            ),
+        ]
+        if learned:
+            changes.append(Change("_policies", POLICIES, (self._policies(key, learned),)))
+        report = {
+            "steps": _totals(stage.name, (e.counts for e in emitted), [label for label, _ in stage.steps]),
+            "learned": {label: found["evidence"] for label, found in learned.items()},
+            "seconds": time.perf_counter() - clock,
+        }
+        self._commit(stage.name, key, changes, report, stage)
+        self.lake.scratch(key).clear()
+        return True
+
+    def _policies(self, key: str, learned: dict[str, dict[str, Any]]) -> Part:
+        rows = [
+            {"pipeline": self.config.name, "step": label, "key": key}
+            | {name: json.dumps(value, sort_keys=True) for name, value in found.items()}
+            for label, found in learned.items()
+        ]
+        table = pa.Table.from_pylist(rows, schema=POLICIES)
+        return self.lake.write_part("_policies", f"policies-{key}", [table], POLICIES)
+
+    def _commit(
+        self, stage: str, key: str, changes: list[Change], report: dict[str, Any], derived: Stage | None = None
+    ) -> None:
+        """Commit a stage's tables and its row of ``_runs``: all of them or, if killed before, none."""
+        app = f"{self.config.name}/{stage}"
+        version = (self.lake.table("_runs").transaction_version(app) or 0) + 1
+        report["inputs"] = {"code": self.version, "steps": steps_json(derived) if derived else []}
+        row = {
+            "run": self.id,
+            "pipeline": self.config.name,
+            "stage": stage,
+            "version": version,
+            "key": key,
+            "report": json.dumps(report, sort_keys=True),
+            "started": self.started,
+        }
+        part = self.lake.write_part(
+            "_runs", f"run-{self.id}-{stage}", [pa.Table.from_pylist([row], schema=RUNS)], RUNS
+        )
+        changes.append(Change("_runs", RUNS, (part,)))
+        self.lake.commit(changes, app=app, version=version, info={"run": self.id, "stage": stage})
+
+    def _summary(self, *, unchanged: bool, seconds: float) -> dict[str, Any]:
+        """The run as JSON: stages that had nothing to do are told as their last run left them."""
+        stages = [INGEST, *(stage.name for stage in stages_of(self.config))]
+        last = {name: row for name in stages if (row := ledger.last_run(self.lake, self.config.name, name))}
+        reports = {name: json.loads(row["report"]) for name, row in last.items()}
+        steps = [step for report in reports.values() for step in report["steps"]]
+        learned = {
+            label: found for report in reports.values() for label, found in report.get("learned", {}).items()
+        }
+        names = [self.config.raw, *(stage.target for stage in stages_of(self.config)), "_drops"]
+        tables = {name: self.lake.table(name) for name in dict.fromkeys(names)}
+        return {
+            "run": self.id,
+            "pipeline": self.config.name,
+            "lake": str(self.lake.uri),
+            "version": self.version,
+            "status": "unchanged" if unchanged else self._status(last, reports),
+            "runner": self.context.runner.name,
+            "limit": self.limit,
+            "started": self.started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "config": self.config.model_dump(mode="json"),
+            "rows_before": reports.get(INGEST, {}).get("rows_before", 0),
+            "steps": steps,
+            "tables": {
+                name: {
+                    "version": table.version,
+                    "rows": table.count(),
+                    "bytes": table.size_bytes,
+                    "files": len(table.parts()),
+                }
+                for name, table in tables.items()
+                if table.exists
+            },
+            "learned": learned,
+        }
+
+    def _status(self, last: dict[str, dict[str, Any]], reports: dict[str, Any]) -> str:
+        """``rejects`` where this run read more bad rows than its configuration allows."""
+        if INGEST not in last or last[INGEST]["run"] != self.id:
+            return "ok"
+        read = sum(step["rows_in"] for step in reports[INGEST]["steps"])
+        bad = sum(
+            number
+            for step in reports[INGEST]["steps"]
+            for rule, number in step["drops"].items()
+            if rule != "exact-duplicate"
+        )
+        return "rejects" if bad > self.config.allowed_rejects * read else "ok"
+
+
+def _totals(
+    stage: str, counts: Iterable[list[StepCount]], labels: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """Counts of all parts, summed by step."""
+    totals: dict[str, StepCount] = {label: StepCount(label) for label in labels or []}
+    for of_part in counts:
+        for count in of_part:
+            totals.setdefault(count.step, StepCount(count.step)).add(count)
+    return [{"stage": stage} | asdict(count) for count in totals.values()]
+
+
+def _parts(parts: Iterable[Part | None]) -> tuple[Part, ...]:
+    return tuple(part for part in parts if part is not None)
+
+
+def _present(table: Any) -> tuple[Part, ...]:
+    return tuple(table.parts()) if table.exists else ()
+
+
+def _widest(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """The columns of all sources; sources that share a column must agree on its type."""
+    return pa.unify_schemas(list(schemas))

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import lake as lake_package
+from lake.errors import ConcurrentRunError, LakeError, NotALakeError, StorageError
+from lake.lake import MARKER, Lake
+from lake.storage import TEMPORARY, guard, open_storage
+
+ROOT = Path(lake_package.__file__).parents[1]
+
+
+def child(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_a_write_is_read_back_and_replaced(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path)
+    storage.write("a/b", b"one")
+    storage.write("a/b", b"two")
+    assert storage.read("a/b") == b"two"
+    assert storage.size("a/b") == 3
+    assert storage.size("a") is None
+    assert [entry.path for entry in storage.entries()] == ["a/b"]
+    assert storage.folders() == ["a"]
+    storage.delete("a/b")
+    storage.delete("a/b")
+    assert storage.entries("a") == storage.entries("nowhere") == []
+    with pytest.raises(FileNotFoundError):
+        storage.read("a/b")
+
+
+def test_staging_leaves_nothing_after_an_error(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path)
+    with pytest.raises(RuntimeError), storage.staging("x") as temporary:
+        Path(temporary).write_bytes(b"half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_of_many_claims_wins(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path)
+    barrier = threading.Barrier(8)
+
+    def claim(number: int) -> bool:
+        barrier.wait()
+        return storage.claim("claims/x", str(number).encode())
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(claim, range(8)))
+    assert sum(won) == 1
+    assert storage.claimed("claims/x") == str(won.index(True)).encode()
+    assert storage.claims("claims") == ["claims/x"]
+    storage.unclaim("claims/x")
+    assert storage.claimed("claims/x") is None
+    assert os.listdir(tmp_path / "claims") == []
+
+
+def test_uris() -> None:
+    assert open_storage("file:///data/x/").uri == "/data/x"
+    assert open_storage("s3://bucket/a/").inner("b") == "bucket/a/b"
+    assert open_storage("~/x").uri == str(Path.home() / "x")
+    with pytest.raises(StorageError, match="gs://"):
+        open_storage("gs://bucket/x")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_says_so(number: int) -> None:
+    with pytest.raises(StorageError, match="no space") as caught, guard("here"):
+        raise OSError(number, "full")
+    assert caught.value.hint
+    assert caught.value.where == "here"
+
+
+def test_a_denied_folder_says_so() -> None:
+    with pytest.raises(StorageError, match="not permitted"), guard("here"):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_real_write_error_leaves_no_file(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    lake.ensure()
+    schema = pa.schema([("x", pa.binary())])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        rows = (pa.table({"x": [os.urandom(40_000)]}) for _ in range(1000))
+        with pytest.raises(StorageError) as caught:
+            lake.write_part("t", "p", rows, schema)
+        with pytest.raises(StorageError):
+            lake.scratch("s").write_arrow("x", pa.table({"x": [os.urandom(200_000)]}))
+        with pytest.raises(StorageError):
+            lake.scratch("s").write_bytes("x", bytes(200_000))
+        with pytest.raises(StorageError):
+            lake.storage.claim("c", bytes(200_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.hint
+    files = [path.name for path in (tmp_path / "lake").rglob("*") if path.is_file()]
+    assert files == [MARKER]
+    assert lake.find_part("t", "p") is None
+
+
+def test_ensure_makes_a_lake_once(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "new" / "lake")
+    assert lake.tables() == []
+    assert not (tmp_path / "new").exists()
+    lake.ensure()
+    lake.ensure()
+    Lake(lake.uri).ensure()
+    assert json.loads((tmp_path / "new" / "lake" / MARKER).read_text()) == {"format": 1}
+    assert lake.tables() == []
+
+
+def test_a_leftover_of_a_killed_ensure_is_no_content(tmp_path: Path) -> None:
+    (tmp_path / f"{TEMPORARY}1").write_bytes(b"{")
+    Lake(tmp_path).ensure()
+    assert (tmp_path / MARKER).exists()
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    lake = Lake(tmp_path)
+    schema = pa.schema([("x", pa.int64())])
+    for call in (
+        lake.ensure,
+        lake.tables,
+        lake.recover,
+        lambda: lake.table("raw"),
+        lambda: lake.find_part("raw", "p"),
+        lambda: lake.write_part("raw", "p", [], schema),
+        lambda: lake.scratch("x"),
+    ):
+        with pytest.raises(NotALakeError, match=r"thesis\.tex") as caught:
+            call()
+        assert caught.value.where == str(tmp_path)
+        assert caught.value.hint
+    assert "not empty" in repr(lake)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_is_no_lake(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(NotALakeError, match="is a file"):
+        Lake(tmp_path / "f").ensure()
+
+
+@pytest.mark.parametrize("marker", ["", "{}", '{"format": "x"}', "[]"])
+def test_a_foreign_marker_is_no_lake(tmp_path: Path, marker: str) -> None:
+    (tmp_path / MARKER).write_text(marker)
+    with pytest.raises(NotALakeError):
+        Lake(tmp_path).tables()
+
+
+def test_a_newer_lake_asks_for_an_upgrade(tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text('{"format": 2}')
+    with pytest.raises(LakeError, match="format 2") as caught:
+        Lake(tmp_path).ensure()
+    assert "upgrade" in str(caught.value.hint)
+
+
+def test_a_lake_travels_by_pickle(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.ensure()
+    again = pickle.loads(pickle.dumps(lake))
+    assert again == lake
+    assert hash(again) == hash(lake)
+    assert again.tables() == []
+    remote = pickle.loads(pickle.dumps(Lake("s3://bucket/x", {"AWS_REGION": "eu-west-1"})))
+    assert remote.storage.options == {"AWS_REGION": "eu-west-1"}
+    assert pickle.loads(pickle.dumps(lake.table("x"))).uri == lake.table("x").uri
+
+
+def test_a_lock_has_one_holder(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    with lake.lock("reviews"):
+        with lake.lock("another"):
+            pass
+        with pytest.raises(ConcurrentRunError) as caught, Lake(tmp_path).lock("reviews"):
+            pass
+        assert str(os.getpid()) in str(caught.value.why)
+        assert "since" in str(caught.value.why)
+    with lake.lock("reviews"):
+        pass
+
+
+def test_a_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    with pytest.raises(RuntimeError), lake.lock("x"):
+        raise RuntimeError
+    with lake.lock("x"):
+        pass
+
+
+def test_waiting_for_a_lock(tmp_path: Path) -> None:
+    lake, held = Lake(tmp_path), threading.Event()
+
+    def hold() -> None:
+        with lake.lock("x"):
+            held.set()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    with lake.lock("x", wait=30):
+        pass
+    thread.join()
+
+
+def test_the_lock_of_a_killed_process_frees_itself(tmp_path: Path) -> None:
+    code = """
+    import sys, time
+    from lake.lake import Lake
+    with Lake(sys.argv[1]).lock("x"):
+        print("held", flush=True)
+        time.sleep(60)
+    """
+    holder = child(code, tmp_path)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(ConcurrentRunError, match=f"process {holder.pid}"), Lake(tmp_path).lock("x"):
+        pass
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    with Lake(tmp_path).lock("x"):
+        pass
+
+
+def test_scratch_maps_what_was_written(tmp_path: Path) -> None:
+    scratch = Lake(tmp_path).scratch("run/0")
+    table = pa.table({"x": list(range(100_000))})
+    assert not scratch.exists("a")
+    with pytest.raises(FileNotFoundError):
+        scratch.read_arrow("a")
+    scratch.write_arrow("a", table)
+    before = pa.total_allocated_bytes()
+    again = scratch.read_arrow("a")
+    assert pa.total_allocated_bytes() - before < 10_000  # mapped, not copied
+    assert again.equals(table)
+    scratch.write_bytes("b", b"{}")
+    assert scratch.read_bytes("b") == b"{}"
+    assert scratch.names() == ["a", "b"]
+    assert Lake(tmp_path).scratch("other").names() == []
+    scratch.clear()
+    scratch.clear()
+    assert scratch.names() == []
+    assert not scratch.exists("a")
+
+
+@pytest.mark.parametrize("key", ["", "..", "a/../b", "/x", "a//b"])
+def test_scratch_stays_in_its_folder(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match="relative"):
+        Lake(tmp_path).scratch(key)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import contents, write_texts
+from lake.errors import ConcurrentRunError, EngineError
+from lake.lake import Lake
+from lake.op import Op, Outcome
+from lake.schema import no_drops
+from pipeline import Pipeline, engine
+from pipeline.why import why
+
+
+def run(folder: Path, **keywords):
+    return Pipeline.load(folder / "small.yaml", keywords.pop("overrides", ())).run(**keywords)
+
+
+def test_rows_are_accounted_for_at_every_step(corpus):
+    report = run(corpus)
+    steps = report.to_dict()["steps"]
+    assert {step["stage"] for step in steps} == {"ingest", "clean", "train"}
+    for step in steps:
+        assert step["rows_in"] == step["rows_kept"] + sum(step["drops"].values()), step
+    lake = Lake(str(corpus / "lake"))
+    by_stage = {}
+    for stage in lake.table("_drops").to_table(columns=["stage"]).column("stage").to_pylist():
+        by_stage[stage] = by_stage.get(stage, 0) + 1
+    for stage in ("ingest", "clean"):
+        dropped = sum(sum(step["drops"].values()) for step in steps if step["stage"] == stage)
+        assert by_stage.get(stage, 0) == dropped > 0
+    read = sum(step["rows_in"] for step in steps if step["stage"] == "ingest")
+    assert read == 6 * 31 + 62
+    assert lake.table("raw").count() == read - by_stage["ingest"]
+    assert lake.table("clean").count() == lake.table("raw").count() - by_stage["clean"]
+    ids = lake.table("raw").to_table(columns=["_id"]).column("_id").to_pylist()
+    assert len(ids) == len(set(ids))
+
+
+def test_a_second_run_changes_nothing(corpus):
+    run(corpus)
+    versions = {name: Lake(str(corpus / "lake")).table(name).version for name in ("raw", "clean", "train")}
+    report = run(corpus)
+    assert report.status == "unchanged"
+    assert not Pipeline.load(corpus / "small.yaml").plan().changes
+    assert versions == {name: Lake(str(corpus / "lake")).table(name).version for name in versions}
+
+
+def test_only_new_rows_are_read_and_the_tables_are_those_of_one_run(corpus, tmp_path_factory):
+    run(corpus)
+    write_texts(corpus / "texts", files=8)  # two files more, the others as they were
+    with (corpus / "texts" / "part-0.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "a line that came later than the rest of the file did"}) + "\n")
+    report = run(corpus)
+    ingest = [step for step in report.to_dict()["steps"] if step["stage"] == "ingest"]
+    assert sum(step["rows_in"] for step in ingest) == 2 * 31 + 1
+    once = contents_of_one_run(corpus)
+    twice = contents(corpus / "lake")
+    for table in ("clean", "train"):
+        assert ids(twice[table]) == ids(once[table])
+
+
+def ids(rows: list[str]) -> list[tuple[str, int]]:
+    parsed = [json.loads(row) for row in rows]
+    return sorted((row["_id"], row.get("_copy") or 0) for row in parsed)
+
+
+def contents_of_one_run(corpus: Path) -> dict[str, list[str]]:
+    run(corpus, overrides=[f"lake={corpus / 'once'}"])
+    return contents(corpus / "once")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_the_number_of_workers_changes_nothing(corpus, workers):
+    runner = engine.local(workers)
+    run(corpus, runner=runner, overrides=[f"lake={corpus / 'other'}"])
+    runner.close()
+    run(corpus)
+    assert contents(corpus / "other") == contents(corpus / "lake")
+
+
+def test_a_changed_step_runs_again_and_the_plan_says_why(corpus):
+    run(corpus)
+    changed = Pipeline.load(corpus / "small.yaml", ["steps.1.threshold=0.95"])
+    clean = next(todo for todo in changed.plan().todos if todo.stage == "clean")
+    assert clean.work
+    assert "threshold 0.8 → 0.95" in clean.why
+    before = Lake(str(corpus / "lake")).table("clean").count()
+    changed.run()
+    assert Lake(str(corpus / "lake")).table("clean").count() >= before
+    run(corpus)
+    assert Lake(str(corpus / "lake")).table("clean").count() == before
+
+
+def test_why_names_rule_threshold_twin_and_similarity(corpus):
+    run(corpus)
+    lake = Lake(str(corpus / "lake"))
+    near = next(
+        row for row in lake.table("_drops").to_table().to_pylist() if row["rule"] == "near-duplicate" and row["exact"] < 1
+    )
+    (fate,) = why(lake, near["_id"])
+    text = fate.render()
+    assert "dedup.MinHash" in text
+    assert near["twin"] in text
+    assert f"{near['exact']:.3f}" in text
+    assert "0.8" in text
+    (twin,) = why(lake, near["twin"][:10])
+    assert near["_id"] in [drop["_id"] for drop in twin.stands_for]
+    assert twin.tables["train"] >= 1
+    source = f"{near['_source']['uri']}:{near['_source']['row']}"
+    assert why(lake, source)[0].id == near["_id"]
+
+
+def test_a_trial_leaves_the_lake_alone(corpus):
+    report = run(corpus, limit=10)
+    assert not (corpus / "lake").exists()
+    read = [step for step in report.to_dict()["steps"] if step["stage"] == "ingest"]
+    assert sum(step["rows_in"] for step in read) == 20
+    assert Lake(str(corpus / "lake-trial")).table("train").count() > 0
+
+
+def test_two_runs_at_once_are_refused(corpus):
+    pipeline = Pipeline.load(corpus / "small.yaml")
+    pipeline.lake.ensure()
+    with pipeline.lake.lock("small"), pytest.raises(ConcurrentRunError):
+        pipeline.run()
+
+
+class Loses(Op):
+    def apply(self, table):
+        return Outcome(table.slice(1), no_drops())
+
+
+def test_a_step_that_loses_a_row_ends_the_run(corpus):
+    config = Pipeline.load(corpus / "small.yaml").config
+    bad = Pipeline.of(config.model_copy(update={"steps": (Loses(),)}))
+    with pytest.raises(EngineError, match="were accounted for"):
+        bad.run()
+    assert not Lake(str(corpus / "lake")).table("train").exists
+
+
+def test_too_many_rejects_say_so(corpus):
+    report = run(corpus, overrides=["allowed_rejects=0.01"])
+    assert report.status == "rejects"
+    assert report.exit_code == 3
