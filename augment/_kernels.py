@@ -413,6 +413,12 @@ def _stage(code: Any, parameter: Any, place: Any, src: Any, dst: Any, top: Any, 
 
 
 @_jit
+def _wanders(code: Any, place: Any) -> Any:
+    """A resampling that crosses rows. It pays to bring the image into the cache in one sweep before that."""
+    return code < BRIGHTNESS and place[3] != 0.0
+
+
+@_jit
 def _reset(tables: Any) -> None:
     for k in range(tables.shape[0]):
         for v in range(tables.shape[1]):
@@ -458,6 +464,9 @@ def run(images: Any, out: Any, codes: Any, parameters: Any, places: Any, top: An
                 into = result if where == 0 else src
                 _look_up(src, tables, into)
                 src, where, pending = into, max(where, 1), False
+            if where == 0 and _wanders(code, places[i, slot]):
+                _copy(src.reshape(h * w * c), scratch.reshape(h * w * c))
+                src, where = scratch, 2
             dst = scratch if where == 1 else result
             _stage(code, parameter, places[i, slot], src, dst, top, bilinear)
             src, where = dst, 2 if where == 1 else 1

@@ -53,11 +53,13 @@ def bare(source: Path, target: Path, compression: str) -> int:
     """Arrow's own streaming reader, into Parquet."""
     rows = 0
     options = arrow_json.ReadOptions(block_size=4 << 20)
-    with arrow_json.open_json(source, read_options=options) as reader:
-        with pq.ParquetWriter(target, reader.schema, compression=compression) as writer:
-            for batch in reader:
-                writer.write_batch(batch)
-                rows += batch.num_rows
+    with (
+        arrow_json.open_json(source, read_options=options) as reader,
+        pq.ParquetWriter(target, reader.schema, compression=compression) as writer,
+    ):
+        for batch in reader:
+            writer.write_batch(batch)
+            rows += batch.num_rows
     return rows
 
 

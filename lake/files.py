@@ -21,7 +21,7 @@ from typing import Literal, Self
 import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
-from lake.errors import InputError
+from lake.errors import InputError, StorageError
 from lake.formats.places import Found, find, is_url, locate, open_file
 from lake.formats.rows import Reading, Rows, dropped
 from lake.formats.splits import UNREADABLE, File, Piece, Split, Taken, group, new_pieces
@@ -54,11 +54,11 @@ _log = logging.getLogger(__name__)
 
 
 class Files(Step):
-    """A source of raw files.
+    r"""A source of raw files.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = (folder / "a.jsonl").write_text('{"body": "one", "stars": 5}\\n{"body": 2}\\n')
+    >>> _ = (folder / "a.jsonl").write_text('{"body": "one", "stars": 5}\n{"body": 2}\n')
     >>> files = Files(paths="*.jsonl", text="body", label="stars")
     >>> [split] = files.discover({}, base=folder)
     >>> [outcome] = files.read(split)
@@ -181,7 +181,7 @@ class Files(Step):
         """The records and drops of a split, in batches of up to about 16 MB, always in the same order.
 
         Raises:
-            OSError: the storage fails; a file that is gone or may not be read is a drop instead.
+            StorageError: the storage fails; a file that is gone or may not be read is a drop instead.
         """
         how = self._reading()
         return _joined(self._pieces(split, how))
@@ -192,19 +192,20 @@ class Files(Step):
             address = locate(piece.file.path, split.base)
             try:
                 if piece.file.fingerprint == UNREADABLE:
-                    open_file(address).close()
-                    raise PermissionError("it could not be read when the run was planned")
-                if piece.file.format in {"text", "images", "dicom"}:
+                    open_file(address).close()  # says why, if it still cannot be
+                    yield _unreadable(piece, how, "it could not be read when the run was planned")
+                elif piece.file.format in {"text", "images", "dicom"}:
                     _take(piece, address, how, rows)
                     if rows.full:
                         yield rows.finish()
                 else:
                     yield from _outcomes(piece, address, how)
             except (PermissionError, FileNotFoundError) as error:
-                why = error.strerror or str(error)
-                yield Outcome(
-                    how.schema.empty_table(), dropped([(piece.file.uri, None, "unreadable-file", why)])
-                )
+                yield _unreadable(piece, how, error.strerror or str(error))
+            except OSError as error:
+                raise StorageError(
+                    "reading a source failed", where=piece.file.uri, why=str(error), hint="run it again"
+                ) from error
         if rows:
             yield rows.finish()
 
@@ -228,6 +229,10 @@ class Files(Step):
             max_row_bytes=self.max_row_bytes, verify_images=self.verify_images, max_pixels=self.max_pixels,
             batch_bytes=_BATCH,
         )  # fmt: skip
+
+
+def _unreadable(piece: Piece, how: Reading, why: str) -> Outcome:
+    return Outcome(how.schema.empty_table(), dropped([(piece.file.uri, None, "unreadable-file", why)]))
 
 
 def _has_dicom_magic(found: Found, folder: Path) -> bool:

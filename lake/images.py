@@ -39,7 +39,6 @@ _READ_ERRORS = (
     MemoryError,
     struct.error,
 )
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
 class BadImageError(ValueError):
@@ -105,10 +104,10 @@ def header(blob: bytes) -> tuple[int, int, str, str]:
         from lake.formats import dicom
 
         data = dicom.tags(blob)
-        samples = int(data.get("SamplesPerPixel", 1))
-        bits = int(data.get("BitsAllocated", 16))
-        mode = "RGB" if samples == 3 else ("L" if bits == 8 else "I;16")  # noqa: PLR2004 (bits and channels)
-        return int(data.get("Columns", 0)), int(data.get("Rows", 0)), mode, "DICOM"
+        mode = "L" if data.get("BitsAllocated") == 8 else "I;16"  # noqa: PLR2004 (bits)
+        if data.get("SamplesPerPixel") == 3:  # noqa: PLR2004 (channels)
+            mode = "RGB"
+        return dicom.count(data.get("Columns")), dicom.count(data.get("Rows")), mode, "DICOM"
     image = _open(blob)
     return image.width, image.height, image.mode, image.format or ""
 
@@ -145,7 +144,7 @@ def decode(blob: bytes, *, max_pixels: int = 100_000_000) -> Pixels:
         from lake.formats import png16  # Pillow would round these to 8 bit
 
         return png16.decode(blob)
-    if image.format == "TIFF" and image.mode in _TO_RGB and ";16" in str(image.tile):
+    if image.format == "TIFF" and image.mode in _TO_RGB and ";16" in str(getattr(image, "tile", "")):
         raise BadImageError("TIFF with 16-bit colour; PNG can hold it", "unsupported-image")
     try:
         if image.format == "TIFF":
@@ -179,7 +178,7 @@ def _pixels(image: Image.Image) -> Pixels:
 
 
 def encode(array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
-    """A PNG file, lossless, 8 or 16 bits a channel, grey or RGB; ``decode`` gives the array back.
+    r"""A PNG file, lossless, 8 or 16 bits a channel, grey or RGB; ``decode`` gives the array back.
 
     Args:
         array: uint8 or uint16, shape (h, w), (h, w, 1) or (h, w, 3), not empty.
@@ -188,7 +187,7 @@ def encode(array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
         ValueError: another shape or type.
 
     >>> encode(np.zeros((1, 1, 3), np.uint16))[:4]
-    b'\\x89PNG'
+    b'\x89PNG'
     """
     if array.ndim == 3 and array.shape[2] == 1:  # noqa: PLR2004 (h, w, c)
         array = array[:, :, 0]
@@ -198,7 +197,7 @@ def encode(array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
     if array.dtype == np.uint16 and array.ndim == 3:  # noqa: PLR2004 (h, w, c)
         from lake.formats import png16
 
-        return png16.encode(array)
+        return png16.encode(array.astype(np.uint16))
     out = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(array)).save(out, "PNG", compress_level=6)
     return out.getvalue()

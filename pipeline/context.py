@@ -25,7 +25,7 @@ class Context:
     progress: Progress
 
     def gather(
-        self, title: str, work: Callable[[T], R], tasks: Sequence[T], rows: Callable[[T], int] = lambda _: 0
+        self, title: str, work: Callable[[T], R], tasks: Sequence[T], rows: Callable[[T, R], int]
     ) -> list[R]:
         """Do all tasks; the results are in the order of the tasks, whatever the order they came in.
 
@@ -33,14 +33,14 @@ class Context:
             title: what the progress calls it.
             work: a function of a module, so that any process finds it.
             tasks: its arguments, small and picklable.
-            rows: how many rows a task has, for the progress.
+            rows: how many rows a task had, for the progress.
         """
         results: dict[int, R] = {}
         self.progress.start_step(title, len(tasks))
         try:
             for index, result in self.runner.map(work, tasks):
                 results[index] = result
-                self.progress.advance(title, 1, rows(tasks[index]))
+                self.progress.advance(title, 1, rows(tasks[index], result))
         finally:
             self.progress.finish()
         return [results[index] for index in range(len(tasks))]

@@ -67,7 +67,7 @@ def ingest(
     lake = context.lake
     key = f"{pipeline}-{STAGE}"
     tasks = [_Task(lake, pipeline, table, key, job, limit) for job in jobs]
-    reads = context.gather("ingest: read", _read, tasks) if limit is None else _read_some(tasks, limit)
+    reads = context.gather("ingest: read", _read, tasks, _rows) if limit is None else _read_some(tasks, limit)
     for index, read in _without_repeats(context, tasks, reads):
         reads[index] = read
     return reads
@@ -81,7 +81,11 @@ def _without_repeats(
     again = {index: mask for index, mask in enumerate(masks) if mask is not None}
     work = [_Rewrite(tasks[index], reads[index], np.packbits(mask).tobytes()) for index, mask in again.items()]
     if work:
-        yield from zip(again, context.gather("ingest: repeats", _rewrite, work), strict=True)
+        yield from zip(again, context.gather("ingest: repeats", _rewrite, work, _rows), strict=True)
+
+
+def _rows(_: object, read: Emitted) -> int:
+    return read.counts[0].rows_in
 
 
 def _read_some(tasks: list[_Task], limit: int) -> list[Emitted]:

@@ -90,8 +90,7 @@ class Pipeline:
             with lake.lock(config.name):
                 lake.recover()
                 run = Run(config, Context(lake, runner, progress or Silent()), __version__, limit)
-                report = Report(run.execute(make_plan(config, __version__)))
-                return report if report.status == "unchanged" else report.save(lake)
+                return Report(run.execute(make_plan(config, __version__))).settle(lake)
         finally:
             if mine:
                 runner.close()

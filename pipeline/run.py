@@ -161,7 +161,7 @@ class Run:
             for label, found in learned.items()
         ]
         table = pa.Table.from_pylist(rows, schema=POLICIES)
-        return self.lake.write_part("_policies", f"policies-{key}", [table], POLICIES)
+        return self.lake.write_part("_policies", f"policies-{self.id}", [table], POLICIES)
 
     def _commit(
         self, stage: str, key: str, changes: list[Change], report: dict[str, Any], derived: Stage | None = None
@@ -186,9 +186,15 @@ class Run:
         self.lake.commit(changes, app=app, version=version, info={"run": self.id, "stage": stage})
 
     def _summary(self, *, unchanged: bool, seconds: float) -> dict[str, Any]:
-        """The run as JSON: stages that had nothing to do are told as their last run left them."""
+        """The run as JSON: stages that had nothing to do are told as their last run left them.
+
+        A run that had nothing to do at all is told as the last one that had.
+        """
         stages = [INGEST, *(stage.name for stage in stages_of(self.config))]
         last = {name: row for name in stages if (row := ledger.last_run(self.lake, self.config.name, name))}
+        if unchanged and last:
+            newest = max(last.values(), key=lambda row: row["started"])
+            self.id, self.started = newest["run"], newest["started"]
         reports = {name: json.loads(row["report"]) for name, row in last.items()}
         steps = [step for report in reports.values() for step in report["steps"]]
         learned = {
@@ -202,6 +208,7 @@ class Run:
             "lake": str(self.lake.uri),
             "version": self.version,
             "status": "unchanged" if unchanged else self._status(last, reports),
+            "outcome": self._status(last, reports),  # of the run that made the tables what they are
             "runner": self.context.runner.name,
             "limit": self.limit,
             "started": self.started.isoformat(timespec="seconds"),

@@ -141,7 +141,7 @@ class _Task:
         return hashlib.blake2b(self.part.path.encode(), digest_size=12).hexdigest()
 
 
-def _rows(task: _Task) -> int:
+def _rows(task: _Task, _: object) -> int:
     return task.part.rows
 
 

@@ -1,8 +1,9 @@
 """The small model behind the screen: random-patch features and a ridge classifier.
 
-Features after Coates and Ng (ICML 2011, NIPS 2011): whitened patches, drawn from the images themselves,
-are the filters; responses are rectified on both sides, summed over a 4 x 4 grid, and the square root of
-each sum is taken. The mean intensity of 7 x 7 cells is added, so that a class can be told by its shade.
+Features after Coates, Lee and Ng (AISTATS 2011) and Coates and Ng (ICML 2011): whitened patches, drawn from
+the images themselves, are the filters; responses are rectified on both sides, summed over a 4 x 4 grid, and
+the square root of each sum is taken. The mean intensity of 7 x 7 cells is added, so that a class can be told
+by its shade.
 The head is a class-weighted ridge regression onto one-hot targets, in closed form.
 
 Why the decisions do not depend on the machine's BLAS: filters are rounded to integers and scaled so that
@@ -28,8 +29,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 
-# Measured by benchmarks/screen.py on Fashion-MNIST with 500 labels: 128 filters of 6 x 6 at 12 x 12
-# places cost about 0.1 ms an image; twice the filters gain a third of a point of accuracy.
+# Chosen on Fashion-MNIST with 500 labels; benchmarks/results/screen.md has the figures.
 _FILTERS = 128
 _PATCH = 6
 _GRID = 4

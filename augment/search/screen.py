@@ -3,7 +3,7 @@
 A small model is trained without augmentation on part of the labelled images; each op is applied, level by
 level, to the part that it has not seen, with the model frozen. What the accuracy loses is how far the op
 moves the images out of their classes, as that model sees them: the *affinity* of Gontijo-Lopes et al.
-("Affinity and diversity", ICLR 2021), and the density matching of Fast AutoAugment (Lim et al., NeurIPS
+("Tradeoffs in data augmentation", ICLR 2021), and the density matching of Fast AutoAugment (Lim et al., NeurIPS
 2019) for one op at a time. It sees harm clearly and benefit hardly: it prunes, it does not rank.
 """
 

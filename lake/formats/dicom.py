@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lake.errors import InputError
 from lake.images import BadImageError, quiet
 
-__all__ = ["SAFE", "pixels", "require", "tags"]
+__all__ = ["SAFE", "count", "pixels", "require", "tags"]
 
 SAFE = (
     "BitsAllocated",
@@ -54,7 +54,7 @@ def require() -> ModuleType:
     except ImportError as error:
         what = "DICOM files need pydicom"
         raise InputError(what, why=str(error), hint="pip install 'gristmill[dicom]'") from error
-    return pydicom  # type: ignore[no-any-return]  # untyped
+    return pydicom
 
 
 def _dataset(blob: bytes, *, whole: bool) -> Any:
@@ -91,7 +91,7 @@ def tags(blob: bytes) -> dict[str, object]:
 
 
 def _plain(value: Any) -> object:
-    """pydicom's numbers (DSfloat, IS, MultiValue) as JSON numbers and lists."""
+    """Pydicom's numbers (DSfloat, IS, MultiValue) as JSON numbers and lists."""
     if isinstance(value, str):
         return str(value)
     if isinstance(value, int):
@@ -108,7 +108,7 @@ def pixels(blob: bytes, *, max_pixels: int) -> npt.NDArray[np.uint8] | npt.NDArr
         BadImageError: broken, too large, or in a compression that nothing installed can read.
     """
     known = tags(blob)
-    rows, columns = _count(known.get("Rows")), _count(known.get("Columns"))
+    rows, columns = count(known.get("Rows")), count(known.get("Columns"))
     if rows * columns > max_pixels:
         reason = f"{columns} x {rows} pixels, over the limit of {max_pixels}"
         raise BadImageError(reason, "decompression-bomb")
@@ -117,7 +117,7 @@ def pixels(blob: bytes, *, max_pixels: int) -> npt.NDArray[np.uint8] | npt.NDArr
     if known.get("PhotometricInterpretation") == "PALETTE COLOR":
         raise BadImageError("DICOM with a colour palette", "unsupported-image")
     data = _dataset(blob, whole=True)
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels.utils import pixel_array
 
     try:
         with quiet():
@@ -129,7 +129,8 @@ def pixels(blob: bytes, *, max_pixels: int) -> npt.NDArray[np.uint8] | npt.NDArr
     return _stored(frame)
 
 
-def _count(value: object) -> int:
+def count(value: object) -> int:
+    """A number of rows or columns; 0 where there is none."""
     return value if isinstance(value, int) else 0
 
 
@@ -138,7 +139,7 @@ def _stored(frame: npt.NDArray[Any]) -> npt.NDArray[np.uint8] | npt.NDArray[np.u
         frame = frame[:, :, None]
     if frame.ndim != 3 or frame.shape[2] not in (1, _COLOUR):  # noqa: PLR2004 (h, w, c)
         raise BadImageError(f"DICOM frame of shape {frame.shape}", "unsupported-image")
-    if frame.dtype == np.uint8 or frame.dtype == np.uint16:
+    if frame.dtype in (np.uint8, np.uint16):
         return np.ascontiguousarray(frame)
     if frame.dtype == np.int16:
         return (frame.astype(np.int32) + 32768).astype(np.uint16)

@@ -115,7 +115,7 @@ class _Reader:
         if parsed is None or parsed.num_rows != len(lines) or _struct_depth(parsed.schema) > _DEEPEST // 2:
             return None
         columns = {name: vectors.one_array(parsed.column(name)) for name in parsed.column_names}
-        given, doubtful = self._columns(columns, len(lines))
+        given, doubtful = self._columns(columns)
         if doubtful is not None and np.count_nonzero(doubtful) * _MOST_DOUBTFUL > len(lines):
             return None
         return self._assemble(block, lines + block.row, (starts, ends), given, doubtful)
@@ -146,7 +146,7 @@ class _Reader:
             return None
         return None
 
-    def _columns(self, columns: dict[str, pa.Array], n: int) -> tuple[dict[str, Any], vectors.Mask]:
+    def _columns(self, columns: dict[str, pa.Array]) -> tuple[dict[str, Any], vectors.Mask]:
         how = self.how
         given: dict[str, Any] = {"text": columns[str(how.text)]}
         mask: vectors.Mask = None
@@ -320,11 +320,11 @@ _STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 def _depth(line: str) -> int:
     depth = deepest = 0
     for match in _STRINGS_AND_BRACKETS.finditer(line):
-        token = match.group()
-        if token in "[{":
+        found = match.group()
+        if found in "[{":
             depth += 1
             deepest = max(deepest, depth)
-        elif token in "]}":
+        elif found in "]}":
             depth -= 1
     return deepest
 

@@ -143,60 +143,72 @@ def blocks(
     A line over ``max_row_bytes`` is never held in memory as a whole. ``first``: the stream starts
     at the start of its file, where a byte order mark is taken off.
     """
-    held: list[bytes] = []  # the start of a line whose end has not come yet
-    length = 0
-    skipping = False
-    while True:
-        try:
-            chunk = _fill(read, block_bytes)
-        except BrokenStreamError as error:
-            chunk, broken = error.args[1] if len(error.args) > 1 else b"", str(error.args[0])
-        else:
-            broken = ""
+    held = _Held(max_row_bytes)
+    broken = ""
+    while not broken:
+        chunk, broken = _fill(read, block_bytes)
+        if not chunk:
+            break
         if first:
             chunk, first = chunk.removeprefix(BOM), False
         cut = chunk.rfind(b"\n") + 1
         if cut:
-            start = 0
-            if skipping:
+            if held.skipping:
                 yield TooLong(row)
                 row += 1
-                start = chunk.find(b"\n") + 1
-            whole = not length and start == 0 and cut == len(chunk)
-            head = chunk if whole else b"".join([*held, memoryview(chunk)[start:cut]])
-            held, length, skipping = [], 0, False
+            head = held.joined(chunk, cut)
             if head:
                 yield Block(head, row)
                 row += head.count(b"\n")
-        if broken:
-            yield Stop(row, broken)
-            return
-        if cut < len(chunk) and not skipping:
-            held.append(chunk[cut:] if cut else chunk)
-            length += len(held[-1])
-            if length > max_row_bytes:
-                held, skipping = [], True
-        if not chunk:
-            break
-    if skipping:
+        held.keep(chunk, cut)
+    if broken:
+        yield Stop(row, broken)
+    elif held.skipping:
         yield TooLong(row)
-    elif length:
-        yield Block(b"".join(held), row)
+    elif held.length:
+        yield Block(b"".join(held.parts), row)
 
 
-def _fill(read: Callable[[int], bytes], size: int) -> bytes:
-    """``size`` bytes, or what is left; an error carries what came before it."""
-    data = read(size)
-    if len(data) >= size or not data:
-        return data
-    parts, total = [data], len(data)
+class _Held:
+    """The start of a line whose end has not come yet; given up once it is over the limit."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.parts: list[bytes] = []
+        self.length = 0
+        self.skipping = False
+
+    def joined(self, chunk: bytes, cut: int) -> bytes:
+        """What was held and ``chunk[:cut]``, or that without the line that is passed over."""
+        start = chunk.find(b"\n") + 1 if self.skipping else 0
+        parts, self.parts, self.length, self.skipping = self.parts, [], 0, False
+        if not parts and start == 0 and cut == len(chunk):
+            return chunk
+        return b"".join([*parts, memoryview(chunk)[start:cut]])
+
+    def keep(self, chunk: bytes, cut: int) -> None:
+        """Hold what follows the last line end."""
+        if cut == len(chunk) or self.skipping:
+            return
+        self.parts.append(chunk[cut:] if cut else chunk)
+        self.length += len(self.parts[-1])
+        if self.length > self.limit:
+            self.parts, self.length, self.skipping = [], 0, True
+
+
+def _fill(read: Callable[[int], bytes], size: int) -> tuple[bytes, str]:
+    """``size`` bytes, or what is left; and why no more will come, where the stream is broken."""
+    parts: list[bytes] = []
+    total = 0
+    broken = ""
     while total < size:
         try:
             data = read(size - total)
         except BrokenStreamError as error:
-            raise BrokenStreamError(error.args[0], b"".join(parts)) from error
+            broken = str(error)
+            break
         if not data:
             break
         parts.append(data)
         total += len(data)
-    return b"".join(parts)
+    return (parts[0] if len(parts) == 1 else b"".join(parts)), broken

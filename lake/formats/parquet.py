@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake.formats import vectors
-from lake.formats.places import open_file
 from lake.formats.pictures import check
+from lake.formats.places import open_file
 from lake.formats.rows import (
     TYPES,
     BadRowError,
@@ -56,9 +56,10 @@ def read(piece: Piece, address: str, how: Reading) -> Iterator[Outcome]:
 
 
 def _rows_a_batch(footer: Any, groups: list[int], how: Reading) -> int:
-    rows = sum(footer.row_group(i).num_rows for i in groups)
-    size = sum(footer.row_group(i).total_byte_size for i in groups)
-    return max(1, min(_MOST_ROWS, how.batch_bytes * max(rows, 1) // max(size, 1)))
+    rows: int = sum(footer.row_group(i).num_rows for i in groups)
+    size: int = sum(footer.row_group(i).total_byte_size for i in groups)
+    most: int = how.batch_bytes * max(rows, 1) // max(size, 1)
+    return max(1, min(_MOST_ROWS, most))
 
 
 def _outcome(uri: str, row: int, batch: pa.RecordBatch, how: Reading) -> Outcome:
@@ -81,7 +82,9 @@ def _outcome(uri: str, row: int, batch: pa.RecordBatch, how: Reading) -> Outcome
         present = present | np.asarray(given["image"].is_valid())
     for index in np.flatnonzero(~present).tolist():
         bad.setdefault(index, BadRowError(how.missing(), "no value"))
-    gone: list[tuple[str, int | None, str, str | None]] = [(uri, int(numbers[i]), bad[i].rule, f"row {numbers[i]}, {bad[i].detail}") for i in sorted(bad)]
+    gone: list[tuple[str, int | None, str, str | None]] = [
+        (uri, int(numbers[i]), bad[i].rule, f"row {numbers[i]}, {bad[i].detail}") for i in sorted(bad)
+    ]
     if bad:
         keep = np.ones(n, np.bool_)
         keep[list(bad)] = False
@@ -201,7 +204,7 @@ def _meta(columns: dict[str, pa.Array], n: int) -> pa.Array:
     return pc.if_else(pc.equal(text, "{}"), pa.scalar(None, pa.string()), text)
 
 
-def _json_value(value: Any) -> Any:
+def _json_value(value: Any) -> Any:  # noqa: PLR0911 (one line a type)
     """Arrow's Python values as JSON has them: times as ISO 8601, bytes as base64, NaN as null."""
     if isinstance(value, dict):
         return {str(key): _json_value(item) for key, item in value.items()}

@@ -21,13 +21,13 @@ from lake.errors import InputError
 __all__ = ["Found", "Readable", "find", "locate", "open_file", "readable"]
 
 
-class Readable(Protocol):
+class Readable(Protocol):  # the methods of io.RawIOBase and pyarrow.NativeFile that are used
     """What every opened file can do, local or remote."""
 
-    def read(self, size: int = -1, /) -> bytes: ...
-    def readinto(self, buffer: memoryview, /) -> int | None: ...
-    def seek(self, offset: int, /) -> int: ...
-    def close(self) -> None: ...
+    def read(self, size: int = -1, /) -> bytes: ...  # noqa: D102 (as in io.RawIOBase)
+    def readinto(self, buffer: memoryview, /) -> int | None: ...  # noqa: D102 (as in io.RawIOBase)
+    def seek(self, offset: int, /) -> int: ...  # noqa: D102 (as in io.RawIOBase)
+    def close(self) -> None: ...  # noqa: D102 (as in io.RawIOBase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def open_file(address: str) -> Readable:
         system, path = _filesystem(address)
         remote: Readable = system.open_input_file(path)
         return remote
-    return open(address, "rb", buffering=0)  # noqa: PTH123, SIM115 (the caller closes it)
+    return open(address, "rb", buffering=0)  # noqa: PTH123 (the caller closes it)
 
 
 def readable(address: str) -> bool:
@@ -210,14 +210,14 @@ def _glob_regex(pattern: str) -> re.Pattern[str]:
     for match in re.finditer(r"(?:(?<=/)|^)\*\*/|\*\*|\*|\?|\[(!?)([^]/]+)\]", pattern):
         out += re.escape(pattern[at : match.start()])
         at = match.end()
-        token = match.group()
+        wild = match.group()
         visible = "(?!\\.)" if match.start() == 0 or pattern[match.start() - 1] == "/" else ""
-        if token == "**/":
+        if wild == "**/":
             out += r"(?:(?!\.)[^/]+/)*"
-        elif token == "**":
+        elif wild == "**":
             out += r"(?:(?!\.)[^/]+/)*(?!\.)[^/]*"
-        elif token in "*?":
-            out += visible + ("[^/]*" if token == "*" else "[^/]")
+        elif wild in "*?":
+            out += visible + ("[^/]*" if wild == "*" else "[^/]")
         else:
             inner = match.group(2).replace("\\", "\\\\")
             out += f"{visible}[{'^' if match.group(1) else ''}{inner}]"

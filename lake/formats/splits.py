@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lake.errors import InputError
 from lake.formats.places import Found, Readable, is_url, locate, open_file, readable
 
 __all__ = ["UNREADABLE", "File", "Piece", "Split", "Taken", "group", "new_pieces"]
@@ -20,7 +21,7 @@ UNREADABLE = "unreadable"
 """The fingerprint of a file that could not be opened: it is tried again as soon as it can be."""
 
 _EDGE = 64 * 1024
-_SCAN = 4 << 20
+_SCAN = 256 << 10  # stays in the cache between reading and counting
 _MOST_PIECES = 2000
 LINE_FORMATS = frozenset({"jsonl", "csv"})
 
@@ -144,27 +145,35 @@ def new_pieces(
         path=found.path, format=file_format, compression=compression, size=max(found.size, 0),
         modified=found.modified, label=label, consumed=max(found.size, 0), rows=-1, fingerprint="",
     )  # fmt: skip
-    if before is not None and before.reader == reader and before.fingerprint == UNREADABLE:
-        if found.size < 0 or not readable(address):
+    can = found.size >= 0 and readable(address)
+    if before is not None and before.reader != reader:
+        before = None
+    if before is not None and before.fingerprint == UNREADABLE:
+        if not can:
             return []
         before = None
-    same = before is not None and before.reader == reader
-    if before is not None and same and (before.size, before.modified) == (file.size, file.modified):
+    if before is not None and (before.size, before.modified) == (file.size, file.modified):
         return []
     try:
-        if found.size < 0 or not readable(address):
-            raise PermissionError
-        if file_format in LINE_FORMATS and not compression:
-            source = open_file(address)
-            try:
-                start, row = _resume(source, file, before if same else None)
-                return _line_pieces(source, file, start, row, split_bytes, remote=is_url(address))
-            finally:
-                source.close()
-        if file_format == "parquet" and file.size > split_bytes:
-            return _row_groups(address, file, split_bytes)
+        if can:
+            return _cut(address, file, before, split_bytes)
     except (PermissionError, FileNotFoundError):
-        return [Piece(replace(file, consumed=0, rows=0, fingerprint=UNREADABLE))]
+        pass  # as if we had known
+    except OSError as error:
+        raise InputError("cannot read a source", where=file.uri, why=str(error)) from error
+    return [Piece(replace(file, consumed=0, rows=0, fingerprint=UNREADABLE))]
+
+
+def _cut(address: str, file: File, before: Taken | None, split_bytes: int) -> list[Piece]:
+    if file.format in LINE_FORMATS and not file.compression:
+        source = open_file(address)
+        try:
+            start, row = _resume(source, file, before)
+            return _line_pieces(source, file, start, row, split_bytes, remote=is_url(address))
+        finally:
+            source.close()
+    if file.format == "parquet" and file.size > split_bytes:
+        return _row_groups(address, file, split_bytes)
     return [Piece(file, size=file.size)]
 
 
@@ -239,7 +248,7 @@ class _Cuts:
                 cuts.append((at + end + 1, lines + data.count(b"\n", 0, end + 1) + 1))
             end = ends.last()
             if end >= 0:
-                last, rows = at + end + 1, lines + data.count(b"\n", 0, end + 1)
+                last, rows = at + end + 1, lines + (data.count(b"\n", 0, end + 1) if ends.some else count)
             at += len(data)
             lines += count
         if not self.closed:
@@ -261,6 +270,7 @@ class _LineEnds:
     def __init__(self, data: bytearray, listed: npt.NDArray[np.int64] | None) -> None:
         self._data = data
         self._listed = listed
+        self.some = listed is not None
 
     def first(self, goal: int) -> int:
         """The first at or after ``goal``; -1 if there is none."""

@@ -9,7 +9,7 @@ import posixpath
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from lake.formats.jsonl import parse
 from lake.formats.lines import BrokenStreamError, stream
@@ -38,14 +38,17 @@ def read(piece: Piece, address: str, how: Reading) -> Iterator[Outcome]:
     sample: _Sample | None = None
     with stream(address, piece.file.compression) as source:
         try:
-            with tarfile.open(fileobj=_Raw(source), mode="r|", bufsize=1 << 20) as archive:
-                for number, member in enumerate(archive, 1):  # noqa: B007 (told when the archive breaks)
-                    archive.members = []  # type: ignore[misc]  # it would remember every member
+            raw = _Raw(source)
+            with tarfile.open(  # type: ignore[call-overload]  # typeshed wants more methods than are called
+                fileobj=raw, mode="r|", bufsize=1 << 20, tarinfo=_Member
+            ) as archive:
+                for number, member in enumerate(archive, 1):
+                    archive.members = []  # it would remember every member
                     part = _part(member, rows, uri, number, how)
                     if part is None:
                         continue
                     key, kind = part
-                    blob = archive.extractfile(member).read()  # type: ignore[union-attr]  # it is a file
+                    blob = archive.extractfile(member).read()
                     if sample is not None and (sample.key != key or kind in sample.parts):
                         _finish(sample, rows, uri)
                         sample = None
@@ -56,6 +59,8 @@ def read(piece: Piece, address: str, how: Reading) -> Iterator[Outcome]:
         except (tarfile.TarError, EOFError, OSError, ValueError, BrokenStreamError) as error:
             if isinstance(error, (PermissionError, FileNotFoundError)):
                 raise
+            if raw.empty and not isinstance(error, BrokenStreamError):
+                return
             # The sample that the break may have cut is not taken as whole.
             row = sample.row if sample is not None else number + 1
             reason = str(error.args[0]) if isinstance(error, BrokenStreamError) else "broken or cut off"
@@ -67,13 +72,27 @@ def read(piece: Piece, address: str, how: Reading) -> Iterator[Outcome]:
 
 
 class _Raw:
-    """The one method that tarfile asks of a stream."""
+    """What tarfile asks of a stream."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
+        self.empty = True
 
-    def read(self, size: int) -> bytes:
-        return self._read(size)
+    def read(self, size: int, /) -> bytes:
+        data = self._read(size)
+        self.empty = self.empty and not data
+        return data
+
+
+class _Member(tarfile.TarInfo):
+    """A header that is broken is an error; tarfile would take it for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile, /) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError):  # type: ignore[attr-defined]  # typeshed lacks them
+            raise BrokenStreamError("a member's header is broken or cut off") from None
 
 
 def _part(member: tarfile.TarInfo, rows: Rows, uri: str, number: int, how: Reading) -> tuple[str, str] | None:

@@ -35,13 +35,13 @@ class Runner(Protocol):
 
 def local(workers: int | None = None) -> Runner:
     """A runner in this process: threads, one per core unless told."""
-    from pipeline.engine.local import LocalRunner
+    from pipeline.engine.threads import LocalRunner
 
     return LocalRunner(workers)
 
 
 def ray(address: str | None = None, workers: int | None = None) -> Runner:
     """A runner on Ray: the cluster at ``address``, or a local one started for the purpose."""
-    from pipeline.engine.ray import RayRunner
+    from pipeline.engine.ray_tasks import RayRunner
 
     return RayRunner(address, workers)

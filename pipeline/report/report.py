@@ -124,6 +124,14 @@ class Report:
         )
         return replace(self, path=page)
 
+    def settle(self, lake: Lake) -> Report:
+        """Save it; where nothing changed, only if a killed run could not save its own."""
+        if self.status != "unchanged":
+            return self.save(lake)
+        if self.run["steps"] and lake.storage.size(f"{_folder(self)}/{JSON}") is None:
+            replace(self, run={**self.run, "status": self.run["outcome"]}).save(lake)
+        return replace(self, path=lake.storage.address(f"{_folder(self)}/{HTML}"))
+
     def save(self, lake: Lake, *, private: bool = False) -> Report:
         """Collect samples from the lake, and write both files into its ``_reports/<run>/``.
 
@@ -139,7 +147,12 @@ class Report:
 
 
 def _store(report: Report, lake: Lake) -> Report:
-    raise NotImplementedError
+    written = report.write(_folder(report), put=lake.storage.write)
+    return replace(written, path=lake.storage.address(str(written.path)))
+
+
+def _folder(report: Report) -> str:
+    return f"{FOLDER}/{report.run['run']}"
 
 
 def _write_file(name: str, content: bytes) -> None:

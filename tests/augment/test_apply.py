@@ -24,7 +24,7 @@ def records(n: int = 10, *, broken: tuple[int, ...] = (), without: tuple[int, ..
     blobs: list[bytes | None] = []
     for i in range(n):
         dtype: type[np.uint8 | np.uint16] = np.uint16 if i % 5 == 3 else np.uint8
-        array = rng.integers(0, np.iinfo(dtype).max, SHAPES[i % 5], dtype=dtype, endpoint=True)
+        array: images.Pixels = rng.integers(0, np.iinfo(dtype).max, SHAPES[i % 5], dtype=dtype, endpoint=True)  # type: ignore[assignment]  # either dtype
         blobs.append(None if i in without else b"no image" if i in broken else images.encode(array))
     texts = pa.array([f"text {i}" for i in range(n)], pa.string())
     column = pa.array(blobs, pa.binary())
@@ -173,7 +173,7 @@ def test_the_step_is_a_value() -> None:
         (lambda: Apply(copies=-1), "greater than or equal to 0"),
         (lambda: Apply(seed=-1), "greater than or equal to 0"),
         (lambda: Apply(seed=2**64), "less than"),
-        (lambda: Apply(copys=2), "Extra inputs"),
+        (lambda: Apply.model_validate({"copys": 2}), "Extra inputs"),
         (lambda: Apply(policy={"subpolicies": []}), "at least 1"),
     ],
 )

@@ -69,7 +69,7 @@ def test_digest_names_what_a_policy_does() -> None:
 
 def test_frozen() -> None:
     with pytest.raises(ValidationError):
-        WIDE.draws = 3
+        WIDE.draws = 3  # type: ignore[misc]  # the point of the test
 
 
 def test_ops_without_magnitude_have_one_spelling() -> None:
@@ -133,6 +133,13 @@ def test_ops_are_drawn_by_weight() -> None:
     )
     counts = Counter(program[0].op for program in weighted.draw(range(8_000), seed=5))
     assert abs(counts["Invert"] - 6_000) < 250
+
+
+def test_the_draws_of_one_image_are_independent() -> None:
+    pairs = Counter((a.op, b.op) for a, b in presets.randaugment().draw(range(19_600), seed=5))
+    assert len(pairs) == 196
+    # Chi-square with 195 degrees of freedom: 310 lies beyond its 99.9999 % point.
+    assert sum((count - 100) ** 2 / 100 for count in pairs.values()) < 310
 
 
 def test_probabilities_signs_and_levels() -> None:

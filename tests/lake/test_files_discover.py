@@ -91,7 +91,9 @@ def test_an_unterminated_last_line_is_read_again_when_it_has_grown(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "change", [LINES[1] * 3 + LINES[3], "".join(LINES[:2]), LINES[8] + "".join(LINES[1:3])], ids=["other", "cut", "same-size"]
+    "change",
+    [LINES[1] * 3 + LINES[3], "".join(LINES[:2]), LINES[8] + "".join(LINES[1:3])],
+    ids=["other", "cut", "same-size"],
 )
 def test_any_other_change_reads_the_whole_file(tmp_path: Path, change: str) -> None:
     path = tmp_path / "a.jsonl"
@@ -163,7 +165,9 @@ def everything(folder: Path, name: str, split_bytes: int) -> Any:
     splits = files.discover({}, base=folder)
     outcomes = [outcome for split in splits for outcome in files.read(split)]
     found = [row for outcome in outcomes for row in outcome.table.to_pylist() + outcome.drops.to_pylist()]
-    return sorted(found, key=lambda row: int(row["_source"]["row"])), [vars_of(t)["rows"] for t in files.taken(splits)]
+    return sorted(found, key=lambda row: int(row["_source"]["row"])), [
+        vars_of(t)["rows"] for t in files.taken(splits)
+    ]
 
 
 def test_splits_are_many_and_their_keys_differ_and_last(tmp_path: Path) -> None:
@@ -187,7 +191,10 @@ def test_small_files_share_splits_by_format(tmp_path: Path) -> None:
     files = Files(paths=".", split_bytes=5_000)
     splits = files.discover({}, base=tmp_path)
     assert sum(len(split.pieces) for split in splits) == 60
-    assert {split.format: sum(s.format == split.format for s in splits) for split in splits} == {"jsonl": 1, "text": 3}
+    assert {split.format: sum(s.format == split.format for s in splits) for split in splits} == {
+        "jsonl": 1,
+        "text": 3,
+    }
     assert len(rows(files, splits)) == 60
     assert len(files.taken(splits)) == 60
 
@@ -279,9 +286,17 @@ def test_names_that_are_not_utf8_are_escaped_in_the_source(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "options", [{"columns": {"text": "string"}}, {"columns": {"_x": "int64"}}, {"paths": []}, {"paths": ""}, {"split_bytes": 0},
-                {"format": "jsonl", "text": None}, {"columns": {"a": "int32"}}]
-)  # fmt: skip
+    "options",
+    [
+        {"columns": {"text": "string"}},
+        {"columns": {"_x": "int64"}},
+        {"paths": []},
+        {"paths": ""},
+        {"split_bytes": 0},
+        {"format": "jsonl", "text": None},
+        {"columns": {"a": "int32"}},
+    ],
+)
 def test_wrong_settings_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Files"):
         Files(**{"paths": "x", **options})

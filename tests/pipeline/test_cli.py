@@ -304,6 +304,12 @@ def test_an_error_of_ours_says_what_and_what_to_do(monkeypatch: pytest.MonkeyPat
     }
 
 
+def test_an_error_of_the_system_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(PermissionError(13, "Permission denied", "/somewhere"), monkeypatch)
+    done = gristmill("check")
+    assert (done.exit_code, done.stderr) == (1, "error: /somewhere: Permission denied\n")
+
+
 def test_an_interruption_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     failing(KeyboardInterrupt(), monkeypatch)
     done = gristmill("check")

@@ -297,3 +297,24 @@ def test_report_where_there_is_none(reports: Path) -> None:
     done = gristmill("report", "--lake", "elsewhere")
     assert done.exit_code == 1
     assert "gristmill run" in done.stderr
+
+
+def test_a_whole_way_from_files_to_a_report() -> None:
+    Path("data").mkdir()
+    rows = [{"text": f"text number {i} of a small corpus", "label": "ab"[i % 2]} for i in range(20)]
+    Path("data/a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    assert gristmill("plan", "--detailed-exitcode").exit_code == 4
+    done = gristmill("run", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["status"] == "ok"
+    assert gristmill("plan", "--detailed-exitcode").exit_code == 0
+    shown = [
+        json.loads(line) for line in gristmill("show", "train", "--json", "--limit", "99").stdout.splitlines()
+    ]
+    assert sorted(row["text"] for row in shown) == sorted(row["text"] for row in rows)
+    assert json.loads(gristmill("report", "--json").stdout)["run"] == json.loads(done.stdout)["run"]
+    (fate,) = json.loads(gristmill("why", "data/a.jsonl:21", "--json").stdout)
+    assert fate["drops"][0]["rule"] == "exact-duplicate"
+    Path("data/b.jsonl").write_text("not JSON\n" * 3)
+    done = gristmill("run", "--quiet")
+    assert done.exit_code == 3, done.output

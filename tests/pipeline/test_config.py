@@ -423,6 +423,13 @@ def test_a_plugin_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     assert caught.value.errors[0].line == 4
 
 
+def test_the_documentation_shows_what_loads_and_every_key() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    assert loads(text.split("```yaml\n", 1)[1].split("```", 1)[0]).name == "reviews"
+    keys = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
+    assert keys == set(Config.model_fields) - {"base"}
+
+
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True)
 TABLES = st.from_regex(r"[a-z][a-z0-9_]{0,12}", fullmatch=True)
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=15)

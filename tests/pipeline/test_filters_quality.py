@@ -315,3 +315,11 @@ def test_stop_words_are_short_lower_case_and_shared_ones_count_for_each_language
 @pytest.mark.parametrize("module", [characters, measures, rules])
 def test_docstring_examples(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]  # parametrize hands modules on as objects
+
+
+@pytest.mark.parametrize("mark_", "。！？")  # noqa: RUF001  (the full-width marks are meant)
+def test_full_width_marks_end_sentences_and_lines(mark_: str) -> None:
+    found = measures.measure(pa.array([f"今天下雨{mark_}明天晴朗{mark_}"]))
+    assert found.column("sentences").tolist() == [2]
+    assert found.column("prose_sentences").tolist() == [2]
+    assert found.column("punctuated_lines").tolist() == [1]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import contents, write_texts
+from small import contents, write_texts
 from lake.errors import ConcurrentRunError, EngineError
 from lake.lake import Lake
 from lake.op import Op, Outcome
@@ -48,9 +48,11 @@ def test_a_second_run_changes_nothing(corpus):
     assert versions == {name: Lake(str(corpus / "lake")).table(name).version for name in versions}
 
 
-def test_only_new_rows_are_read_and_the_tables_are_those_of_one_run(corpus, tmp_path_factory):
+def test_only_new_rows_are_read_and_the_tables_are_those_of_one_run(corpus):
+    write_texts(corpus / "later", files=8)  # the same six files, and two more
     run(corpus)
-    write_texts(corpus / "texts", files=8)  # two files more, the others as they were
+    for name in ("part-6.jsonl", "part-7.jsonl"):
+        (corpus / "later" / name).rename(corpus / "texts" / name)
     with (corpus / "texts" / "part-0.jsonl").open("a") as file:
         file.write(json.dumps({"text": "a line that came later than the rest of the file did"}) + "\n")
     report = run(corpus)
@@ -83,7 +85,7 @@ def test_the_number_of_workers_changes_nothing(corpus, workers):
 
 def test_a_changed_step_runs_again_and_the_plan_says_why(corpus):
     run(corpus)
-    changed = Pipeline.load(corpus / "small.yaml", ["steps.1.threshold=0.95"])
+    changed = Pipeline.load(corpus / "small.yaml", ["steps.2.threshold=0.95"])
     clean = next(todo for todo in changed.plan().todos if todo.stage == "clean")
     assert clean.work
     assert "threshold 0.8 → 0.95" in clean.why

@@ -114,6 +114,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
             ray.init(
                 num_cpus=workers or len(os.sched_getaffinity(0)),
                 include_dashboard=False,
+                _node_ip_address="127.0.0.1",  # nobody else's business
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
