@@ -49,7 +49,7 @@ _FORMAT_OF = {name: kind for kind, names in _EXTENSIONS.items() for name in name
 _COMPRESSED = frozenset({"jsonl", "csv", "text", "webdataset"})
 _FOLDER_LABELS = frozenset({"text", "images", "dicom"})
 _BATCH = 16 << 20
-_JOIN = 3 << 19  # smaller outcomes are joined; larger ones pass, so that their memory is soon free again
+_JOIN = 3 << 19  # bytes: smaller outcomes are joined, larger ones passed on as they are
 _log = logging.getLogger(__name__)
 
 

@@ -90,7 +90,7 @@ class Plan:
 
 def label_of(index: int, step: Step) -> str:
     """How a step is called in the ledger and the report: ``2 dedup.MinHash``."""
-    from pipeline.catalog import key_of
+    from pipeline.config.catalog import key_of
 
     return f"{index} {key_of(type(step))}"
 

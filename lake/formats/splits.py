@@ -21,7 +21,7 @@ UNREADABLE = "unreadable"
 """The fingerprint of a file that could not be opened: it is tried again as soon as it can be."""
 
 _EDGE = 64 * 1024
-_SCAN = 256 << 10  # stays in the cache between reading and counting
+_SCAN = 256 << 10
 _MOST_PIECES = 2000
 LINE_FORMATS = frozenset({"jsonl", "csv"})
 
@@ -192,7 +192,7 @@ def _resume(source: Readable, file: File, before: Taken | None) -> tuple[int, in
 def _scan(source: Readable, start: int, end: int) -> Iterator[tuple[bytearray, int]]:
     """The bytes from ``start`` to ``end`` in large blocks, each with its number of line ends."""
     source.seek(start)
-    room = bytearray(min(_SCAN, max(end - start, 0)))  # one for all: fresh memory costs more than the reading
+    room = bytearray(min(_SCAN, max(end - start, 0)))  # one for all blocks
     while start < end:
         size = source.readinto(memoryview(room)[: end - start])
         if not size:

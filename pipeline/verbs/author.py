@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
-    from pipeline.catalog import Entry
+    from pipeline.config.catalog import Entry
 
 __all__ = ["check", "init", "ops", "schema"]
 
@@ -31,7 +31,7 @@ def init(folder: str, quickstart: bool, force: bool, as_json: bool) -> None:
     import json
     from pathlib import Path
 
-    from pipeline.jsonschema import json_schema
+    from pipeline.config.jsonschema import json_schema
 
     target = Path(folder)
     home = configs()
@@ -118,7 +118,7 @@ def check(config: str, overrides: tuple[str, ...], dump: bool, as_json: bool) ->
 def ops(name: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
     """List the steps that a configuration can name; with NAME, all about one."""
     from lake.errors import ConfigError
-    from pipeline import catalog
+    from pipeline.config import catalog
 
     try:
         for module in plugins:
@@ -132,7 +132,7 @@ def ops(name: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
     elif name:
         click.echo(_manual(found[0]))
     else:
-        from pipeline.jsonschema import prose
+        from pipeline.config.jsonschema import prose
 
         wide = max(len(each.key) for each in found)
         for each in found:
@@ -140,7 +140,7 @@ def ops(name: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
 
 
 def _about(entry: Entry) -> dict[str, Any]:
-    from pipeline.jsonschema import fields
+    from pipeline.config.jsonschema import fields
 
     return {
         "name": entry.key,
@@ -154,7 +154,7 @@ def _about(entry: Entry) -> dict[str, Any]:
 def _manual(entry: Entry) -> str:
     import inspect
 
-    from pipeline.jsonschema import example, fields, unmarked
+    from pipeline.config.jsonschema import example, fields, unmarked
 
     kind = {"barrier": "a step that sees all rows before it acts", "op": "a step that acts row by row"}
     lines = [f"{entry.key}: {kind.get(entry.kind, f'a {entry.kind}')}", ""]
@@ -179,8 +179,8 @@ def schema(plugins: tuple[str, ...], as_json: bool) -> None:  # noqa: ARG001  (t
     import json
 
     from lake.errors import ConfigError
-    from pipeline import catalog
-    from pipeline.jsonschema import json_schema
+    from pipeline.config import catalog
+    from pipeline.config.jsonschema import json_schema
 
     try:
         for module in plugins:

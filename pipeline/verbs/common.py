@@ -106,7 +106,7 @@ def table_of(lake: Lake, name: str) -> Table:
         MissingTableError: it is not; the names of the others are in the hint.
     """
     from lake.errors import MissingTableError
-    from pipeline.strictyaml import suggest
+    from pipeline.config.strictyaml import suggest
 
     names = lake.tables()
     if name not in names:

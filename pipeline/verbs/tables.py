@@ -72,7 +72,7 @@ def show(
 
 def _known(name: str, names: list[str], table: str) -> None:
     from lake.errors import ConfigError
-    from pipeline.strictyaml import suggest
+    from pipeline.config.strictyaml import suggest
 
     if name not in names:
         hint = suggest(name, names) or f"columns: {', '.join(names)}"

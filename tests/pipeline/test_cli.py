@@ -190,7 +190,7 @@ def test_ops_lists_and_explains() -> None:
 
 
 def test_every_example_of_ops_loads() -> None:
-    from pipeline.catalog import steps
+    from pipeline.config.catalog import steps
     from pipeline.config import loads
 
     for entry in steps():

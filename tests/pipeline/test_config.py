@@ -467,7 +467,7 @@ def test_what_is_dumped_loads_as_the_same_value(config: Config) -> None:
 
 @given(CONFIGS)
 def test_the_full_document_loads_as_the_same_value(config: Config) -> None:
-    from pipeline.strictyaml import emit
+    from pipeline.config.strictyaml import emit
 
     assert loads(emit(config.to_dict())) == config
     assert config.model_dump(mode="json") == config.to_dict() | {

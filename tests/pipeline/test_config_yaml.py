@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.strictyaml import Problem, Source, emit, parse
+from pipeline.config.strictyaml import Problem, Source, emit, parse
 
 # What an unquoted scalar means by the core schema of YAML 1.2.2, section 10.3.2.
 CORE = [

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from small import contents, write_texts
+
 from lake.errors import ConcurrentRunError, EngineError
 from lake.lake import Lake
 from lake.op import Op, Outcome
@@ -100,7 +100,9 @@ def test_why_names_rule_threshold_twin_and_similarity(corpus):
     run(corpus)
     lake = Lake(str(corpus / "lake"))
     near = next(
-        row for row in lake.table("_drops").to_table().to_pylist() if row["rule"] == "near-duplicate" and row["exact"] < 1
+        row
+        for row in lake.table("_drops").to_table().to_pylist()
+        if row["rule"] == "near-duplicate" and row["exact"] < 1
     )
     (fate,) = why(lake, near["_id"])
     text = fate.render()

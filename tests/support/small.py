@@ -11,10 +11,38 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-WORDS = (
-    "water stone river mill wheel grain flour sack cart road market bread oven baker morning light "
-    "door window table chair letter answer question number column ledger reason account weight measure"
-).split()
+WORDS = [
+    "water",
+    "stone",
+    "river",
+    "mill",
+    "wheel",
+    "grain",
+    "flour",
+    "sack",
+    "cart",
+    "road",
+    "market",
+    "bread",
+    "oven",
+    "baker",
+    "morning",
+    "light",
+    "door",
+    "window",
+    "table",
+    "chair",
+    "letter",
+    "answer",
+    "question",
+    "number",
+    "column",
+    "ledger",
+    "reason",
+    "account",
+    "weight",
+    "measure",
+]
 
 
 def sentence(rng: random.Random, words: int) -> list[str]:

@@ -8,7 +8,7 @@ of ours (or one that the configuration lists under ``plugins:``), the name stand
 >>> resolve("os.system")
 Traceback (most recent call last):
     ...
-pipeline.catalog.UnknownNameError: 'os.system' is not a step
+pipeline.config.catalog.UnknownNameError: 'os.system' is not a step
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from types import ModuleType
 
 from lake.op import Barrier, Op, Step
-from pipeline.strictyaml import closest
+from pipeline.config.strictyaml import closest
 
 __all__ = ["SINK_KEY", "Entry", "UnknownNameError", "entry", "key_of", "plugin", "resolve", "steps"]
 
@@ -116,7 +116,7 @@ def entry(key: str, plugins: Iterable[str] = ()) -> Entry:
         UnknownNameError: no such key.
     """
     if key == SINK_KEY:
-        from pipeline.config import Sink
+        from pipeline.config.model import Sink
 
         return Entry(SINK_KEY, "sink", Sink)
     cls = resolve(key, plugins)

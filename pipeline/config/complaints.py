@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from lake.errors import GristmillError
-from pipeline.strictyaml import Mapping, Node, Problem, Scalar, Sequence, closest, resolve_plain, suggest
+from pipeline.config.strictyaml import Mapping, Node, Problem, Scalar, Sequence, closest, resolve_plain, suggest
 
 __all__ = ["describe", "validate"]
 
@@ -233,7 +233,7 @@ def _models(annotation: object) -> Iterator[type[BaseModel]]:
 def describe(node: Node) -> str:
     """What stands there, in words.
 
-    >>> from pipeline.strictyaml import Source, parse
+    >>> from pipeline.config.strictyaml import Source, parse
     >>> describe(parse(Source("x", "no"))[0])
     "'no' (a string)"
     """

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from lake.op import Step
-from pipeline.catalog import SINK_KEY, Entry, steps
-from pipeline.config import Settings
-from pipeline.strictyaml import emit
+from pipeline.config.catalog import SINK_KEY, Entry, steps
+from pipeline.config.model import Settings
+from pipeline.config.strictyaml import emit
 
 __all__ = ["Field", "example", "fields", "json_schema"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lake.op import Step
-from pipeline import overrides as edits
-from pipeline.catalog import SINK_KEY, UnknownNameError, kind_of, plugin, resolve
-from pipeline.complaints import describe, validate
-from pipeline.config import Config, InvalidConfigError, Settings, Sink, clash, late_barrier
-from pipeline.strictyaml import (
+from pipeline.config import overrides as edits
+from pipeline.config.catalog import SINK_KEY, UnknownNameError, kind_of, plugin, resolve
+from pipeline.config.complaints import describe, validate
+from pipeline.config.model import Config, InvalidConfigError, Settings, Sink, clash, late_barrier
+from pipeline.config.strictyaml import (
     MAX_BYTES,
     Mapping,
     Node,

@@ -9,7 +9,7 @@ by their key, and the key of a single-key mapping may be left out: ``steps.1.thr
 
 from __future__ import annotations
 
-from pipeline.strictyaml import Mapping, Node, Problem, Scalar, Sequence, Source, parse
+from pipeline.config.strictyaml import Mapping, Node, Problem, Scalar, Sequence, Source, parse
 
 __all__ = ["apply"]
 

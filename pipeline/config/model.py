@@ -34,7 +34,7 @@ from pydantic import (
 from lake.errors import ConfigError, ExitCode, GristmillError
 from lake.files import Files
 from lake.op import Barrier, Op, Step
-from pipeline.strictyaml import Problem, Source, emit
+from pipeline.config.strictyaml import Problem, Source, emit
 
 __all__ = ["Config", "InvalidConfigError", "Settings", "Sink", "dump", "load", "loads"]
 
@@ -191,7 +191,7 @@ class Config(Settings):
         return {**document, **rest}
 
     def _one(self, step: Step, *, full: bool) -> dict[str, Any]:
-        from pipeline.catalog import SINK_KEY, key_of
+        from pipeline.config.catalog import SINK_KEY, key_of
 
         key = SINK_KEY if isinstance(step, Sink) else key_of(type(step), self.plugins)
         return {key: step.model_dump(mode="json", exclude_defaults=not full)}
@@ -199,7 +199,7 @@ class Config(Settings):
 
 def _with_plugins(data: Any) -> Any:
     """The arguments, with the modules of foreign steps among the plugins: YAML will need to import them."""
-    from pipeline.catalog import MODULES, key_of
+    from pipeline.config.catalog import MODULES, key_of
 
     if not isinstance(data, dict):
         return data
@@ -246,7 +246,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         InvalidConfigError: all that is wrong with it, each with its line and column.
     """
-    from pipeline.reader import read, read_text
+    from pipeline.config.reader import read, read_text
 
     source = read_text(Path(path))
     return read(source, overrides, base=Path(path).absolute().parent)
@@ -264,7 +264,7 @@ def loads(text: str, name: str = "<string>", overrides: Sequence[str] = (), base
     Raises:
         InvalidConfigError: all that is wrong with it, each with its line and column.
     """
-    from pipeline.reader import read
+    from pipeline.config.reader import read
 
     return read(Source(name, text), overrides, base=Path(base))
 
