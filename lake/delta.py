@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from lake.errors import ConcurrentRunError, MissingTableError, SchemaError, StorageError
 from lake.parts import Part, canonical
-from lake.snapshot import Snapshot, first_line, snapshot
+from lake.snapshot import Snapshot, commit_info, first_line, snapshot
 from lake.storage import Storage
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class State(Enum):
     FOREIGN = "somebody else committed this version or a later one"
 
 
-def state(current: Snapshot | None, stamp: Stamp) -> State:
+def state(storage: Storage, current: Snapshot | None, stamp: Stamp) -> State:
     """Whether ``current`` contains the commit already."""
     if current is None:
         return State.NEW
@@ -100,14 +100,17 @@ def state(current: Snapshot | None, stamp: Stamp) -> State:
     if last == stamp.version and current.delta.transaction_version(f"{stamp.app}#wal") == stamp.mark:
         return State.OURS
     # A later version of the application is there: the log tells whether ours came before it.
-    return State.OURS if find_commit(current, stamp) is not None else State.FOREIGN
+    return State.OURS if find_commit(storage, current, stamp) is not None else State.FOREIGN
 
 
-def find_commit(current: Snapshot, stamp: Stamp) -> int | None:
+def find_commit(storage: Storage, current: Snapshot, stamp: Stamp) -> int | None:
     """The table's version that the commit made, by reading the log backwards; None if it is not there."""
-    for entry in current.delta.history():
-        if entry.get("gristmill.wal") == stamp.wal:
-            return int(entry["version"])
+    for version in range(current.version, -1, -1):
+        found = commit_info(storage, current.name, version)
+        if found is None:
+            return None
+        if found.get("gristmill.wal") == stamp.wal:
+            return version
     return None
 
 
@@ -197,11 +200,11 @@ def commit_table(storage: Storage, stamp: Stamp, change: Change, *, deciding: bo
         current = snapshot(storage, change.table)
         if current is None:
             raise MissingTableError("the table vanished during a commit", where=where)
-        if state(current, stamp) is State.OURS:
-            return find_commit(current, stamp) or current.version
+        if state(storage, current, stamp) is State.OURS:
+            return find_commit(storage, current, stamp) or current.version
         there = {part.path: part for part in current.parts()}
         if deciding:
-            refuse(current, stamp, change, there, where)
+            refuse(storage, current, stamp, change, there)
         try:
             with _translated(where):
                 current.delta.create_write_transaction(
@@ -219,9 +222,12 @@ def commit_table(storage: Storage, stamp: Stamp, change: Change, *, deciding: bo
     raise AssertionError  # pragma: no cover  (_pauses raises when patience ends)
 
 
-def refuse(current: Snapshot, stamp: Stamp, change: Change, there: Mapping[str, Part], where: str) -> None:
+def refuse(
+    storage: Storage, current: Snapshot, stamp: Stamp, change: Change, there: Mapping[str, Part]
+) -> None:
     """Raise :class:`ConcurrentRunError` if the change no longer fits the table it was made for."""
-    if state(current, stamp) is State.FOREIGN:
+    where = storage.address(change.table)
+    if state(storage, current, stamp) is State.FOREIGN:
         raise ConcurrentRunError(
             f"version {stamp.version} of {stamp.app!r} was committed by another run",
             where=where,

@@ -7,7 +7,6 @@ application transactions that exactly-once stands on. Here a compaction is an or
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from collections import Counter
@@ -22,7 +21,7 @@ from lake.parts import Part, read_footer
 from lake.pending import pending
 from lake.scan import part_tables
 from lake.scratch import FOLDER as STAGING
-from lake.snapshot import snapshot, version_range
+from lake.snapshot import log_entry, snapshot, version_range
 from lake.storage import TEMPORARY, Storage
 
 __all__ = ["Compaction", "Finding", "compact", "vacuum", "verify"]
@@ -177,11 +176,9 @@ def _removed_since(storage: Storage, table: str, cutoff: float) -> set[str]:
     removed: set[str] = set()
     known = version_range(storage, table)
     for version in range(known[1], -1, -1) if known else ():
-        try:
-            log = storage.read(f"{table}/_delta_log/{version:020d}.json")
-        except FileNotFoundError:
+        actions = log_entry(storage, table, version)
+        if actions is None:
             break
-        actions = [json.loads(line) for line in log.splitlines() if line]
         stamps = [action["commitInfo"]["timestamp"] for action in actions if "commitInfo" in action]
         if stamps and stamps[0] / 1000 < cutoff:
             break

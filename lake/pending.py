@@ -222,7 +222,7 @@ def _carry_out(storage: Storage, change: Pending) -> dict[str, int]:
 
 def _begun(storage: Storage, change: Pending) -> bool:
     """Whether the first table has it, so that it must be carried through."""
-    return state(snapshot(storage, change.changes[0].table), change.stamp) is State.OURS
+    return state(storage, snapshot(storage, change.changes[0].table), change.stamp) is State.OURS
 
 
 def _hopeless(storage: Storage, change: Pending) -> bool:
@@ -244,9 +244,9 @@ def _committed(storage: Storage, change: Pending) -> dict[str, int] | None:
     versions = {}
     for one in change.changes:
         current = snapshot(storage, one.table)
-        if current is None or state(current, change.stamp) is not State.OURS:
+        if current is None or state(storage, current, change.stamp) is not State.OURS:
             return None
-        versions[one.table] = find_commit(current, change.stamp) or current.version
+        versions[one.table] = find_commit(storage, current, change.stamp) or current.version
     return versions
 
 
@@ -259,9 +259,9 @@ def _check_tables(storage: Storage, change: Pending) -> None:
                 raise ConcurrentRunError("the table to rewrite is gone", where=storage.address(one.table))
             continue
         new_columns(current, one.schema, one.partition_by, storage.address(one.table))
-        if state(current, change.stamp) is not State.OURS:
+        if state(storage, current, change.stamp) is not State.OURS:
             there = {part.path: part for part in current.parts()}
-            refuse(current, change.stamp, one, there, storage.address(one.table))
+            refuse(storage, current, change.stamp, one, there)
 
 
 def _check_parts(storage: Storage, change: Pending) -> None:

@@ -16,7 +16,7 @@ from lake.storage import Storage
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-__all__ = ["Snapshot", "first_line", "snapshot", "version_range"]
+__all__ = ["Snapshot", "commit_info", "first_line", "log_entry", "snapshot", "version_range"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,25 @@ def snapshot(storage: Storage, name: str, version: int | None = None) -> Snapsho
         raise LakeError("the table's log cannot be read", where=where, why=first_line(error)) from error
     schema = pa.schema([column.remove_metadata() for column in pa.schema(table.schema().to_arrow())])
     return Snapshot(name, table.version(), schema, tuple(table.metadata().partition_columns), table)
+
+
+def log_entry(storage: Storage, name: str, version: int) -> list[dict[str, Any]] | None:
+    """The actions of one commit; None if its log entry is gone.
+
+    Read by ourselves: deltalake's ``history()`` reads every entry there is, and holds the interpreter's lock
+    while it waits for the storage.
+    """
+    try:
+        log = storage.read(f"{name}/_delta_log/{version:020d}.json")
+    except FileNotFoundError:
+        return None
+    return [json.loads(line) for line in log.splitlines() if line]
+
+
+def commit_info(storage: Storage, name: str, version: int) -> dict[str, Any] | None:
+    """What a commit says of itself; None if its log entry is gone."""
+    actions = log_entry(storage, name, version)
+    return None if actions is None else next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
 
 
 def version_range(storage: Storage, name: str) -> tuple[int, int] | None:

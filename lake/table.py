@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,10 +16,12 @@ from lake import show
 from lake.errors import LakeError, MissingTableError
 from lake.parts import Part
 from lake.scan import batches, part_tables, project, prune
-from lake.snapshot import Snapshot, snapshot, version_range
+from lake.snapshot import Snapshot, commit_info, snapshot, version_range
 from lake.storage import Storage
 
 __all__ = ["Commit", "Table"]
+
+_READERS = 16  # log entries read at once: latency in an object store, not work
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,20 @@ class Commit:
     rows_removed: int = 0
     wal: str = ""
     info: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+def _commit(version: int, info: Mapping[str, Any]) -> Commit:
+    return Commit(
+        version=version,
+        time=datetime.fromtimestamp(info.get("timestamp", 0) / 1000, UTC),
+        operation=info.get("operation", ""),
+        app=info.get("gristmill.app", ""),
+        app_version=info.get("gristmill.version"),
+        rows_added=info.get("gristmill.rows_added", 0),
+        rows_removed=info.get("gristmill.rows_removed", 0),
+        wal=info.get("gristmill.wal", ""),
+        info=info.get("gristmill.info", {}),
+    )
 
 
 class Table:
@@ -172,20 +190,11 @@ class Table:
 
     def history(self, limit: int | None = None) -> list[Commit]:
         """The commits, newest first."""
-        return [
-            Commit(
-                version=int(entry["version"]),
-                time=datetime.fromtimestamp(entry["timestamp"] / 1000, UTC),
-                operation=entry.get("operation", ""),
-                app=entry.get("gristmill.app", ""),
-                app_version=entry.get("gristmill.version"),
-                rows_added=entry.get("gristmill.rows_added", 0),
-                rows_removed=entry.get("gristmill.rows_removed", 0),
-                wal=entry.get("gristmill.wal", ""),
-                info=entry.get("gristmill.info", {}),
-            )
-            for entry in self.snapshot().delta.history(limit)
-        ]
+        newest = self.snapshot().version
+        versions = range(newest, -1 if limit is None else max(-1, newest - limit), -1)
+        with ThreadPoolExecutor(1 if self._storage.local else _READERS) as pool:
+            infos = pool.map(lambda version: commit_info(self._storage, self.name, version), versions)
+            return [_commit(v, info) for v, info in zip(versions, infos, strict=True) if info is not None]
 
     def head(self, rows: int = 5) -> pa.Table:
         """The first rows."""

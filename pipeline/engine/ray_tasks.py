@@ -120,7 +120,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
             )
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a node that does not start is a bare Exception in Ray
         raise EngineError(
             f"no Ray cluster answers at {address or 'this machine'}",
             why=str(error).splitlines()[0],

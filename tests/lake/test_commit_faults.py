@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 import lake as lake_package
 from lake import pending
+from lake.delta import Stamp, commit_table, prepare
 from lake.errors import ConcurrentRunError, LakeError
 from lake.lake import Change, Lake, Part
 from lake.maintenance import verify
@@ -22,7 +24,7 @@ from lake.maintenance import verify
 ROOT = Path(lake_package.__file__).parents[1]
 SCHEMA = pa.schema([("x", pa.int64())])
 
-# Both are forked by a process that has imported everything and used nothing: a second's start once, not each time.
+# Both are forked by a process that has imported everything and used nothing, which saves a second each.
 NURSERY = """
 import os, signal, sys, time
 import deltalake
@@ -37,7 +39,7 @@ def committer(uri, last):
     done = lake.table("a").transaction_version("app")
     for v in range(0 if done is None else done + 1, int(last)):
         parts = [
-            lake.write_part(t, f"v{v}", [pa.table({"x": [v * 10 + k for k in range(n)]}, schema=schema)], schema)
+            lake.write_part(t, f"v{v}", [pa.table({"x": range(v * 10, v * 10 + n)}, schema=schema)], schema)
             for t, n in (("a", 3), ("b", 2))
         ]
         print("go", v, flush=True)
@@ -139,8 +141,8 @@ def half_done(lake: Lake, app: str = "app", version: int = 0, tables: int = 1) -
     change = pending.Pending(app, version, {}, tuple(Change(p.table, SCHEMA, add=(p,)) for p in parts))
     assert lake.storage.claim(change.path, change.dump())
     for index, one in enumerate(change.changes[:tables]):
-        pending.prepare(lake.storage, one.table, SCHEMA, ())
-        pending.commit_table(lake.storage, change.stamp, one, deciding=index == 0)
+        prepare(lake.storage, one.table, SCHEMA, ())
+        commit_table(lake.storage, change.stamp, one, deciding=index == 0)
     return change
 
 
@@ -295,6 +297,50 @@ def test_a_change_overtaken_after_it_began_is_carried_through(tmp_path: Path) ->
     assert lake.recover() == ["app 1"]
     assert rows(lake, "a") == rows(lake, "b") == [1, 2]
     assert lake.table("b").transaction_version("app") == 2  # not turned back
+
+
+def intrude(monkeypatch: pytest.MonkeyPatch, lake: Lake, after: int, foreign: Change, app: str) -> None:
+    """Somebody commits right after the `after`-th time that a commit has checked its tables."""
+    check, calls = pending._check_tables, 0
+
+    def checked(*arguments: Any) -> None:
+        nonlocal calls
+        check(*arguments)
+        calls += 1
+        if calls == after:
+            prepare(lake.storage, foreign.table, SCHEMA, ())
+            commit_table(lake.storage, Stamp(app, 5, "f" * 32, {}), foreign, deciding=True)
+
+    monkeypatch.setattr(pending, "_check_tables", checked)
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_part_replaced_between_check_and_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    lake = Lake(tmp_path)
+    lake.commit([Change("a", SCHEMA, add=(stage(lake, "a", "old", 1),))], app="x", version=0)
+    (old,) = lake.table("a").parts()
+    theirs = Change("a", SCHEMA, add=(stage(lake, "a", "theirs", 2),), remove=(old,))
+    intrude(monkeypatch, lake, after, theirs, "other")
+    mine = Change("a", SCHEMA, add=(stage(lake, "a", "mine", 3),), remove=(old,))
+    other = Change("b", SCHEMA, add=(stage(lake, "b", "mine", 3),))
+    with pytest.raises(ConcurrentRunError, match="gone"):
+        lake.commit([mine, other], app="app", version=5)
+    assert (rows(lake, "a"), rows(lake, "b")) == ([2], [])
+    assert pending.pending(lake.storage) == []
+
+
+def test_a_version_taken_in_the_second_table_between_check_and_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path)
+    intrude(monkeypatch, lake, 1, Change("b", SCHEMA, add=(stage(lake, "b", "theirs", 2),)), "app")
+    mine = [Change(t, SCHEMA, add=(stage(lake, t, "mine", 3),)) for t in ("a", "b")]
+    with pytest.raises(ConcurrentRunError, match="version 5"):
+        lake.commit(mine, app="app", version=5)
+    assert (rows(lake, "a"), rows(lake, "b")) == ([], [2])
+    assert pending.pending(lake.storage) == []
 
 
 def test_a_change_travels_through_its_file(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_calls_that_make_no_sense(lake: Lake) -> None:
         [Change("a", SCHEMA, add=(part, part))],
         [Change("../a", SCHEMA)],
     ):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"part|change|table"):
             lake.commit(changes, app="x", version=0)
     with pytest.raises(ValueError, match="negative"):
         lake.commit(add(part), app="x", version=-1)
@@ -229,7 +229,7 @@ def test_transactions_survive_checkpoints_and_lost_log_entries(lake: Lake) -> No
 
 
 def test_times_of_parts_grow_even_when_the_clock_does_not(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delta.time, "time_ns", lambda: 1_000_000_000)
+    monkeypatch.setattr("time.time_ns", lambda: 1_000_000_000)
     for version, name in enumerate("cab"):
         lake.commit(add(stage(lake, "a", name, version)), app="x", version=version)
     ordered = sorted(lake.table("a").parts(), key=lambda part: part.added)
@@ -278,7 +278,10 @@ from lake.lake import Change, Lake
 lake, me = Lake(sys.argv[1]), int(sys.argv[2])
 schema = pa.schema([("x", pa.int64())])
 parts = [
-    [lake.write_part(t, f"{v}-{me}", [pa.table({"x": [10 * v + me]}, schema=schema)], schema) for t in ("a", "b")]
+    [
+        lake.write_part(t, f"{v}-{me}", [pa.table({"x": [10 * v + me]}, schema=schema)], schema)
+        for t in ("a", "b")
+    ]
     for v in range(6)
 ]
 print("ready", flush=True)
@@ -297,7 +300,10 @@ def test_of_two_processes_with_one_version_one_wins(lake: Lake) -> None:
     with children(RACER, (lake.uri, 1), (lake.uri, 2), (lake.uri, 3)) as racers:
         said = start(racers)
     winners = {
-        int(line.split()[0]): me for me, lines in enumerate(said, 1) for line in lines.splitlines() if "won" in line
+        int(line.split()[0]): me
+        for me, lines in enumerate(said, 1)
+        for line in lines.splitlines()
+        if "won" in line
     }
     assert sum(lines.count("won") for lines in said) == len(winners) == 6
     assert numbers(lake, "a") == numbers(lake, "b") == sorted(10 * v + me for v, me in winners.items())
@@ -338,7 +344,10 @@ def test_two_threads_with_the_same_commit_agree(lake: Lake) -> None:
         barrier = threading.Barrier(3)
 
         def go(
-            _: int, version: int = version, changes: list[Change] = changes, barrier: threading.Barrier = barrier
+            _: int,
+            version: int = version,
+            changes: list[Change] = changes,
+            barrier: threading.Barrier = barrier,
         ) -> dict[str, int]:
             barrier.wait()
             return Lake(lake.uri).commit(changes, app="x", version=version)

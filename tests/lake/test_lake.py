@@ -42,7 +42,9 @@ def put(lake: Lake, name: str, *numbers: int, table: str = "t", version: int = 0
 
 
 def test_a_part_is_found_again_with_its_notes(lake: Lake) -> None:
-    made = lake.write_part("t", "p-1", [rows(1, 2), rows(3).to_batches()[0]], SCHEMA, notes={"key": "é", "n": "3"})
+    made = lake.write_part(
+        "t", "p-1", [rows(1, 2), rows(3).to_batches()[0]], SCHEMA, notes={"key": "é", "n": "3"}
+    )
     assert (made.path, made.rows, made.notes) == ("p-1.parquet", 3, {"key": "é", "n": "3"})
     assert made.bytes == (Path(lake.uri) / "t" / "p-1.parquet").stat().st_size
     assert lake.find_part("t", "p-1") == made
@@ -81,7 +83,7 @@ def test_an_error_in_the_stream_leaves_nothing(lake: Lake) -> None:
 
     with pytest.raises(RuntimeError):
         lake.write_part("t", "p", stream(), SCHEMA)
-    assert [path for path in (Path(lake.uri) / "t").iterdir()] == []
+    assert list((Path(lake.uri) / "t").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,9 @@ def test_types_are_kept_as_delta_keeps_them(lake: Lake) -> None:
         ]
     )
     noon = dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)
-    table = pa.table({"large": ["a"], "blob": [b"b"], "word": ["c"], "vector": [[1.0, 2.0]], "when": [noon]}, schema)
+    table = pa.table(
+        {"large": ["a"], "blob": [b"b"], "word": ["c"], "vector": [[1.0, 2.0]], "when": [noon]}, schema
+    )
     part = lake.write_part("t", "p", [table], schema)
     lake.commit([Change("t", schema, add=(part,))], app="a", version=0)
     read = lake.table("t").to_table()
@@ -158,7 +162,9 @@ def test_types_are_kept_as_delta_keeps_them(lake: Lake) -> None:
     assert read.schema.field("vector").type == pa.list_(pa.field("element", pa.float32()))
 
 
-@pytest.mark.parametrize("kind", [pa.uint8(), pa.uint64(), pa.float16(), pa.time64("us"), pa.null(), pa.list_(pa.uint32())])
+@pytest.mark.parametrize(
+    "kind", [pa.uint8(), pa.uint64(), pa.float16(), pa.time64("us"), pa.null(), pa.list_(pa.uint32())]
+)
 def test_types_that_delta_lacks_are_refused(lake: Lake, kind: pa.DataType) -> None:
     with pytest.raises(SchemaError):
         lake.write_part("t", "p", [], pa.schema([("x", kind)]))
@@ -242,7 +248,11 @@ def test_statistics_of_the_other_types(lake: Lake) -> None:
     assert stats["nullCount"] == {"n": 1, "f": 1, "b": 1, "d": 2, "t": 2, "m": 2}
     lake.commit([Change("t", schema, add=(part,))], app="a", version=0)
     logged = json.loads(lake.table("t").parts()[0].stats)  # Delta reads the same out of it
-    assert {k: v for k, v in logged["minValues"].items() if k != "t"} == {"n": -1, "b": False, "d": "2026-01-02"}
+    assert {k: v for k, v in logged["minValues"].items() if k != "t"} == {
+        "n": -1,
+        "b": False,
+        "d": "2026-01-02",
+    }
     assert logged["minValues"]["t"] == stamp
     assert lake.table("t").bounds("n") == (-1, 3)
     assert lake.table("t").bounds("f") is None
@@ -262,11 +272,18 @@ def test_partition_values_live_in_the_log(lake: Lake) -> None:
     assert pq.read_schema(Path(lake.uri) / "t" / made[0].path).names == ["x"]
     lake.commit([Change("t", schema, add=tuple(made), partition_by=("pipeline", "n"))], app="a", version=0)
     table = lake.table("t")
-    assert table.to_table().to_pylist() == [{"pipeline": odd, "n": n, "x": n + d} for n in (1, 2) for d in (0, 10)]
-    assert table.to_table(["x"], filter=(pc.field("n") == 2) & (pc.field("pipeline") == odd))["x"].to_pylist() == [2, 12]
+    assert table.to_table().to_pylist() == [
+        {"pipeline": odd, "n": n, "x": n + d} for n in (1, 2) for d in (0, 10)
+    ]
+    assert table.to_table(["x"], filter=(pc.field("n") == 2) & (pc.field("pipeline") == odd))[
+        "x"
+    ].to_pylist() == [2, 12]
     assert table.to_table(["n"]).column("n").to_pylist() == [1, 1, 2, 2]
     assert [part.partition for part in table.parts()] == [{"pipeline": odd, "n": str(n)} for n in (1, 2)]
-    assert next(table.read_part(table.parts()[1], ["n", "x"])).to_pylist() == [{"n": 2, "x": 2}, {"n": 2, "x": 12}]
+    assert next(table.read_part(table.parts()[1], ["n", "x"])).to_pylist() == [
+        {"n": 2, "x": 2},
+        {"n": 2, "x": 12},
+    ]
     assert next(table.read_part(table.parts()[1], ["n"])).to_pylist() == [{"n": 2}, {"n": 2}]
     assert lake.find_part("t", "p", {"pipeline": odd, "n": "1"}) == made[0]
 
@@ -326,7 +343,15 @@ def test_filters_agree_with_arrow(tmp_path_factory: Any, groups: list[list[int |
     lake.commit([Change("t", schema, add=tuple(made))], app="a", version=0)
     everything = pa.table({"x": [x for group in groups for x in group]}, schema)
     x = pc.field("x")
-    for condition in (x > bound, x == bound, x != bound, x.is_null(), ~(x > bound), x.isin([bound]), (x < bound) | x.is_null()):
+    for condition in (
+        x > bound,
+        x == bound,
+        x != bound,
+        x.is_null(),
+        ~(x > bound),
+        x.isin([bound]),
+        (x < bound) | x.is_null(),
+    ):
         assert lake.table("t").to_table(filter=condition).equals(everything.filter(condition))
 
 
@@ -467,7 +492,11 @@ def test_the_ledger_answers_in_commit_order(lake: Lake) -> None:
     for version, name in enumerate(["c", "b", "a"]):
         files = [manifest("x", 10 + version)] + ([manifest("y", 5)] if version == 0 else [])
         changes = [
-            Change(table, schema, add=(lake.write_part(table, name, [pa.Table.from_pylist(data, schema=schema)], schema),))
+            Change(
+                table,
+                schema,
+                add=(lake.write_part(table, name, [pa.Table.from_pylist(data, schema=schema)], schema),),
+            )
             for table, schema, data in (
                 ("_files", MANIFEST, [*files, manifest("x", 99, "q")]),
                 ("_runs", RUNS, [run(version), run(version, "clean")]),
@@ -485,7 +514,10 @@ def test_the_ledger_answers_in_commit_order(lake: Lake) -> None:
 def test_drops_by_pipeline_stage_and_id(lake: Lake) -> None:
     for pipeline in ("p", "q"):
         for stage in ("clean", "train"):
-            data = [{"pipeline": pipeline, "stage": stage, "step": "1", "_id": str(n), "rule": "r"} for n in range(3)]
+            data = [
+                {"pipeline": pipeline, "stage": stage, "step": "1", "_id": str(n), "rule": "r"}
+                for n in range(3)
+            ]
             part = lake.write_part(
                 "_drops",
                 "d",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 
 import lake as lake_package
 from lake import maintenance, pending
+from lake.delta import Stamp, commit_table
 from lake.errors import ConcurrentRunError, MissingTableError
 from lake.lake import Change, Lake, Part
 from lake.maintenance import compact, vacuum, verify
+from lake.storage import TEMPORARY
 
 ROOT = Path(lake_package.__file__).parents[1]
 SCHEMA = pa.schema([("x", pa.int64())])
@@ -49,8 +52,6 @@ def age(lake: Lake, *paths: str, seconds: float = 2 * WEEK) -> None:
 
 def age_log(lake: Lake, table: str = "t", seconds: int = 2 * WEEK) -> None:
     """Make all commits so far look old, in the log entries themselves."""
-    import json
-
     for entry in (Path(lake.uri) / table / "_delta_log").glob("*.json"):
         actions = [json.loads(line) for line in entry.read_text().splitlines()]
         for action in actions:
@@ -100,7 +101,10 @@ def test_transactions_survive_compaction_and_the_checkpoint_after_it(lake: Lake)
     compact(lake, "t")
     for n in range(8, 12):
         put(lake, f"q{n}", n)
-    assert list((Path(lake.uri) / "t" / "_delta_log").glob("*10.checkpoint.parquet")) or lake.table("t").version > 10
+    assert (
+        list((Path(lake.uri) / "t" / "_delta_log").glob("*10.checkpoint.parquet"))
+        or lake.table("t").version > 10
+    )
     for entry in sorted((Path(lake.uri) / "t" / "_delta_log").glob("*.json"))[:9]:
         entry.unlink()
     assert lake.table("t").transaction_version("app") == 7
@@ -264,7 +268,7 @@ def test_vacuum_spares_what_is_needed(lake: Lake) -> None:
     assert lake.storage.claim(change.path, change.dump())
     lake.scratch("dead").write_bytes("x", b"1")
     lake.scratch("alive").write_bytes("x", b"1")
-    half = f"t/{maintenance.TEMPORARY}123"
+    half = f"t/{TEMPORARY}123"
     lake.storage.write(half, b"half")
     current = lake.table("t").parts()
     age(
@@ -331,14 +335,12 @@ def test_verify_finds_what_is_wrong(lake: Lake) -> None:
         file.write(b"x")
     data = (folder / "torn.parquet").read_bytes()
     (folder / "torn.parquet").write_bytes(data[:-8] + bytes(8))
-    lied = Part("t", "rows2.parquet", 7, stage(lake, "rows2", 1).bytes)
-    from lake.delta import Stamp, commit_table
-
+    lied = Part("t", "rows2.parquet", 7, stage(lake, "rows2", 1).bytes, stats='{"numRecords": 7}')
     commit_table(lake.storage, Stamp("liar", 0, "0" * 32, {}), Change("t", SCHEMA, add=(lied,)), deciding=True)
     found = {(finding.path, finding.rule) for finding in verify(lake)}
-    # A row count that only the log has wrong is seen through the part's statistics.
     assert found == {
         ("gone.parquet", "missing-part"),
         ("longer.parquet", "wrong-size"),
         ("torn.parquet", "torn-part"),
-    } | ({("rows2.parquet", "wrong-rows")})
+        ("rows2.parquet", "wrong-rows"),
+    }

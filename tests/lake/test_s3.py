@@ -19,6 +19,7 @@ import pytest
 
 import lake as lake_package
 from lake import ledger, locks, parts, pending
+from lake.delta import commit_table, prepare
 from lake.errors import ConcurrentRunError, MissingPartError, NotALakeError, StorageError
 from lake.lake import Change, Lake, Part
 from lake.maintenance import compact, vacuum, verify
@@ -83,7 +84,9 @@ def numbers(lake: Lake, table: str, version: int | None = None) -> list[int]:
 def test_commit_scan_and_travel(lake: Lake) -> None:
     assert lake.tables() == []
     for version in range(3):
-        changes = add(stage(lake, "a", f"p{version}", version), stage(lake, "b", f"p{version}", version, version))
+        changes = add(
+            stage(lake, "a", f"p{version}", version), stage(lake, "b", f"p{version}", version, version)
+        )
         for _ in range(2):
             assert lake.commit(changes, app="x", version=version) == {"a": version + 1, "b": version + 1}
     assert lake.tables() == ["a", "b"]
@@ -167,8 +170,8 @@ def test_recovery(lake: Lake, tables: int) -> None:
     lake.ensure()
     assert lake.storage.claim(change.path, change.dump())
     for index, one in enumerate(change.changes[:tables]):
-        pending.prepare(lake.storage, one.table, SCHEMA, ())
-        pending.commit_table(lake.storage, change.stamp, one, deciding=index == 0)
+        prepare(lake.storage, one.table, SCHEMA, ())
+        commit_table(lake.storage, change.stamp, one, deciding=index == 0)
     assert lake.recover() == ["app 0"]
     assert lake.recover() == []
     assert numbers(lake, "a") == [1]
@@ -222,7 +225,12 @@ def children(lake: Lake, *arguments: tuple[int, str]) -> list[subprocess.Popen[s
 def test_processes_racing_for_one_version(lake: Lake) -> None:
     lake.ensure()
     said = [process.communicate(timeout=120)[0] for process in children(lake, (1, "race"), (2, "race"))]
-    winners = {int(line.split()[0]): me for me, text in enumerate(said, 1) for line in text.splitlines() if "won" in line}
+    winners = {
+        int(line.split()[0]): me
+        for me, text in enumerate(said, 1)
+        for line in text.splitlines()
+        if "won" in line
+    }
     assert sum(text.count("won") for text in said) == len(winners) == 4, said
     assert numbers(lake, "a") == numbers(lake, "b") == sorted(1000 * me + v for v, me in winners.items())
     assert pending.pending(lake.storage) == []
@@ -290,6 +298,7 @@ def test_of_many_askers_one_gets_the_lease(lake: Lake) -> None:
     assert sum(got) == len(inside) == 1
 
 
+@pytest.mark.slow
 def test_the_lease_of_a_dead_holder_runs_out(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "TTL", 3.0)
     lake.ensure()
@@ -300,6 +309,7 @@ def test_the_lease_of_a_dead_holder_runs_out(lake: Lake, monkeypatch: pytest.Mon
         pass
 
 
+@pytest.mark.slow
 def test_the_lease_of_a_living_holder_does_not(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "TTL", 2.0)
     with lake.lock("x"):

@@ -52,9 +52,14 @@ def test_a_write_is_read_back_and_replaced(tmp_path: Path) -> None:
 
 def test_staging_leaves_nothing_after_an_error(tmp_path: Path) -> None:
     storage = open_storage(tmp_path)
-    with pytest.raises(RuntimeError), storage.staging("x") as temporary:
-        Path(temporary).write_bytes(b"half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with storage.staging("x") as temporary:
+            Path(temporary).write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -73,7 +78,7 @@ def test_one_of_many_claims_wins(tmp_path: Path) -> None:
     assert storage.claims("claims") == ["claims/x"]
     storage.unclaim("claims/x")
     assert storage.claimed("claims/x") is None
-    assert os.listdir(tmp_path / "claims") == []
+    assert list((tmp_path / "claims").iterdir()) == []
 
 
 def test_uris() -> None:

@@ -1,4 +1,4 @@
-"""A run in a process of its own, to be killed: victim.py CONFIG LAKE (local | ADDRESS)."""
+"""A run in a process of its own, to be killed: victim.py CONFIG LAKE (local | ray)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline import Pipeline, engine
 
 
 def main(config: str, lake: str, where: str) -> None:
-    runner = engine.local(2) if where == "local" else engine.ray(where)
+    runner = engine.local(2) if where == "local" else engine.ray(workers=2)
     try:
         report = Pipeline.load(config, [f"lake={lake}"]).run(runner=runner)
     finally:
