@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Name -> module. Imported on first use: `gristmill --help` must not load Arrow.
 _HOME = {"Files": "lake.files", "Lake": "lake.lake", "Table": "lake.lake"}
 
-__all__ = ["Files", "Lake", "Table"]  # noqa: F822  (resolved by __getattr__)
+__all__ = ["Files", "Lake", "Table"]
 
 
 def __getattr__(name: str) -> object:

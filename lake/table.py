@@ -188,6 +188,24 @@ class Table:
         found = snapshot(self._storage, self.name)
         return None if found is None else found.delta.transaction_version(app)
 
+    @property
+    def data_version(self) -> int:
+        """The newest version that changed rows: a compaction, or a new column, leaves it as it is.
+
+        Where the log of that version is gone, the oldest one that is left.
+        """
+        version = self.snapshot().version
+        while version > 0:
+            try:
+                log = self._storage.read(f"{self.name}/_delta_log/{version:020d}.json")
+            except FileNotFoundError:
+                return version + 1
+            # Not parsed: a commit may have a line for each of a hundred thousand files.
+            if b'"dataChange":true' in log.replace(b" ", b""):
+                return version
+            version -= 1
+        return version
+
     def history(self, limit: int | None = None) -> list[Commit]:
         """The commits, newest first."""
         newest = self.snapshot().version

@@ -19,7 +19,7 @@ from pipeline.config import Config
 from pipeline.ingest import Job
 from pipeline.stage import Stage, stage_key
 
-__all__ = ["Plan", "Todo", "jobs_of", "label_of", "make_plan", "stages_of", "steps_json"]
+__all__ = ["Plan", "Todo", "jobs_of", "label_of", "make_plan", "stages_of"]
 
 _FILES_SHOWN = 5
 
@@ -160,18 +160,13 @@ def _reason(lake: Lake, stage: Stage, version: str, *, upstream: bool) -> tuple[
     before = json.loads(last["report"])["inputs"]
     if before["code"] != version:
         return True, f"made by version {before['code']}, this is {version}"
-    if change := _first_change(before["steps"], steps_json(stage)):
+    if change := _first_change(before["steps"], stage.steps_json()):
         return True, change
     if upstream:
         return True, f"{stage.source} changes"
-    if stage_key(stage, lake.table(stage.source).parts(), version) != last["key"]:
+    if stage_key(stage, lake.table(stage.source).data_version, version) != last["key"]:
         return True, f"{stage.source} has changed"
     return False, "up to date"
-
-
-def steps_json(stage: Stage) -> list[list[Any]]:
-    """The steps as JSON values: what the next plan compares with."""
-    return [[label, step.model_dump(mode="json")] for label, step in stage.steps]
 
 
 def _first_change(before: list[list[Any]], now: list[list[Any]]) -> str | None:

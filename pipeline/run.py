@@ -21,7 +21,7 @@ from pipeline.config import Config
 from pipeline.context import Context
 from pipeline.ingest import STAGE as INGEST
 from pipeline.ingest import Job, ingest
-from pipeline.plan import Plan, stages_of, steps_json
+from pipeline.plan import Plan, stages_of
 from pipeline.stage import Stage, StepCount, stage_key
 
 __all__ = ["POLICIES", "Run"]
@@ -119,7 +119,7 @@ class Run:
         source = self.lake.table(stage.source)
         if not source.exists:
             return False  # no file has been found yet
-        key = stage_key(stage, source.parts(), self.version)
+        key = stage_key(stage, source.data_version, self.version)
         last = ledger.last_run(self.lake, stage.pipeline, stage.name)
         if last is not None and last["key"] == key:
             return False
@@ -169,7 +169,7 @@ class Run:
         """Commit a stage's tables and its row of ``_runs``: all of them or, if killed before, none."""
         app = f"{self.config.name}/{stage}"
         version = (self.lake.table("_runs").transaction_version(app) or 0) + 1
-        report["inputs"] = {"code": self.version, "steps": steps_json(derived) if derived else []}
+        report["inputs"] = {"code": self.version, "steps": derived.steps_json() if derived else []}
         row = {
             "run": self.id,
             "pipeline": self.config.name,

@@ -21,6 +21,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -94,6 +95,10 @@ class Stage:
     source: str
     target: str
     steps: tuple[tuple[str, Step], ...]
+
+    def steps_json(self) -> list[list[Any]]:
+        """The steps as JSON values: what a key is made of, and what the next plan compares with."""
+        return [[label, step.model_dump(mode="json")] for label, step in self.steps]
 
     def run(self, context: Context, key: str) -> tuple[list[Emitted], dict[str, pa.Table]]:
         """Stage all parts; give them and the decisions of the barriers by step label."""
@@ -271,24 +276,20 @@ def ledger_part(lake: Lake, pipeline: str, stage: str, name: str, dropped: list[
     return (lake.write_part("_drops", name, [full], LEDGER, partition={"pipeline": pipeline, "stage": stage}),)
 
 
-def stage_key(stage: Stage, parts: list[Part], version: str) -> str:
+def stage_key(stage: Stage, source_version: int, code: str) -> str:
     """Names what a stage will make: equal inputs, steps and code give an equal key.
 
     Args:
         stage: the stage.
-        parts: of its source table, as they stand now.
-        version: of the code.
+        source_version: of its source table, the newest that changed rows.
+        code: version of the code.
     """
     value = {
         "pipeline": stage.pipeline,
         "stage": stage.name,
+        "source": [stage.source, source_version],
         "target": stage.target,
-        "steps": [
-            [f"{type(step).__module__}.{type(step).__name__}", step.model_dump(mode="json")]
-            for _, step in stage.steps
-        ],
-        "labels": [label for label, _ in stage.steps],
-        "parts": sorted((part.path, part.bytes) for part in parts),
-        "code": version,
+        "steps": stage.steps_json(),
+        "code": code,
     }
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -8,6 +8,7 @@ from small import contents, write_texts
 
 from lake.errors import ConcurrentRunError, EngineError
 from lake.lake import Lake
+from lake.maintenance import compact
 from lake.op import Op, Outcome
 from lake.schema import no_drops
 from pipeline import Pipeline, engine
@@ -149,3 +150,29 @@ def test_too_many_rejects_say_so(corpus):
     report = run(corpus, overrides=["allowed_rejects=0.01"])
     assert report.status == "rejects"
     assert report.exit_code == 3
+
+
+def test_compaction_makes_no_work_and_loses_nothing(corpus):
+    run(corpus)
+    lake = Lake(str(corpus / "lake"))
+    before = contents(corpus / "lake")
+    for table in ("raw", "clean", "train"):
+        assert compact(lake, table).parts_after == 1
+    assert not Pipeline.load(corpus / "small.yaml").plan().changes
+    assert contents(corpus / "lake") == before
+    write_texts(corpus / "texts" / "more", files=1, seed=8)
+    later = run(corpus, overrides=["source.1.paths=texts/**/*.jsonl"])
+    assert later.status == "ok"
+    steps = later.to_dict()["steps"]
+    assert sum(step["rows_in"] for step in steps if step["stage"] == "ingest") == 31
+
+
+def test_a_report_that_a_killed_run_could_not_write_is_written_by_the_next(corpus):
+    report = run(corpus)
+    folder = Path(report.path).parent
+    for file in folder.iterdir():
+        file.unlink()
+    again = run(corpus)
+    assert again.status == "unchanged"
+    assert again.path == report.path
+    assert json.loads((folder / "run.json").read_text())["status"] == "ok"
