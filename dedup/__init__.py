@@ -21,7 +21,7 @@ _HOME = {
     "signatures": "dedup.minhash",
 }
 
-__all__ = ["MinHash", "PHash", "Result", "deduplicate", "signatures"]  # noqa: F822  (resolved by __getattr__)
+__all__ = ["MinHash", "PHash", "Result", "deduplicate", "signatures"]
 
 
 def __getattr__(name: str) -> object:

@@ -19,7 +19,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def kernel(function: _F) -> _F:
     """Compile on first use, free of the interpreter lock, and keep the result on disk where that can be."""
-    options = {"nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         compiled: _F = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no folder at all that it may write

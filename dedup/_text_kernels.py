@@ -4,6 +4,11 @@ The definition of tokens, shingles and hashes stands in :mod:`dedup.shingle`, th
 permutations in :mod:`dedup.minhash`. What a kernel calls lives in the same file: see :mod:`dedup._jit`.
 """
 
+# ruff: noqa: PLR0917  a kernel takes arrays by position: numba has no keyword-only arguments
+# ruff: noqa: C901, PLR0912, PLR0915  one pass over the bytes is one loop: calls within it would cost its speed
+# ruff: noqa: PLR1714, SIM109  numba compiles `==` of integers; a set or a tuple it would build each time
+# ruff: noqa: PLR2004  the bounds of UTF-8 are the format
+
 from __future__ import annotations
 
 from typing import Any
@@ -18,7 +23,7 @@ _BLOCK = 512  # hashes that are permuted together: they stay in the first-level 
 _WIDE = 48  # from this many hashes on, one permutation at a time is quicker (benchmarks/minhash.py)
 _OFFSET = np.uint64(0xCBF29CE484222325)  # FNV-1a, 64 bit
 _PRIME = np.uint64(0x100000001B3)
-_BASE = np.uint64(0x9E3779B97F4A7C15)  # of the polynomial over the tokens of a shingle: odd, 2**64 / golden ratio
+_BASE = np.uint64(0x9E3779B97F4A7C15)  # of the polynomial over a shingle's tokens: odd, 2**64 / golden ratio
 _NOT_ASCII = np.uint8(255)
 _SEPARATOR, _WORD, _ALONE, _EXTEND, _IGNORED = 0, 1, 2, 3, 4
 _BAD = 0xFFFD  # what a byte stands for that is not UTF-8: a separator
@@ -117,10 +122,10 @@ def _words(data: Any, i: Any, end: Any, tables: Any, ring: Any, sink: Any) -> An
     tokens = 0
     slot = 0
     held = 0
-    kind_open = 0
+    kind_open: Any = 0
     more = True
     while more:
-        kind, point, size = 0, np.int32(0), 1
+        kind, point, size = np.int64(0), np.int32(0), 1
         if i < end:
             folded = ascii_class[data[i]]
             if folded == _NOT_ASCII:
@@ -129,7 +134,7 @@ def _words(data: Any, i: Any, end: Any, tables: Any, ring: Any, sink: Any) -> An
                 if kind == _WORD and point < fold_of.size:
                     point = fold_of[point]
             elif folded != 0:
-                kind, point = _WORD, np.int32(folded)
+                kind, point = np.int64(_WORD), np.int32(folded)
         else:
             more = False
         if kind_open != 0 and (kind == _SEPARATOR or kind == _ALONE or (kind == _WORD and kind_open == _ALONE)):
@@ -186,7 +191,7 @@ def _characters(data: Any, i: Any, end: Any, tables: Any, ring: Any, sink: Any) 
     while i < end:
         folded = ascii_class[data[i]]
         point, size = np.int32(folded), 1
-        kind = _WORD if folded != 0 else _SEPARATOR
+        kind = np.int64(_WORD if folded != 0 else _SEPARATOR)
         if folded == _NOT_ASCII:
             point, size = _decode(data, i, end)
             kind = np.int64(class_of[point])
@@ -282,7 +287,16 @@ def _sort_unique(values: Any, spare: Any) -> Any:
 
 @kernel
 def sketch_batch(
-    data: Any, offsets: Any, valid: Any, tables: Any, shape: Any, a: Any, b: Any, out: Any, shingles: Any, ends: Any
+    data: Any,
+    offsets: Any,
+    valid: Any,
+    tables: Any,
+    shape: Any,
+    a: Any,
+    b: Any,
+    out: Any,
+    shingles: Any,
+    ends: Any,
 ) -> None:
     """Text to sorted distinct shingle hashes, and from them to signatures (none where ``a`` is empty).
 

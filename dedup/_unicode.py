@@ -21,29 +21,29 @@ SEPARATOR, WORD, ALONE, EXTEND, IGNORED = range(5)
 """The five classes. What they mean to a token stands in :mod:`dedup.shingle`."""
 
 _RUNS = (
-    "eNplVQ1sFNcR1ry9mX3ed8su111fdmPt4e6V3Mm9q7WHew66IzIhttpDqRGyi7AQUuRESlRZQkaItEUFk9ZUsUgdtyauYzANEKW0pD+W"
-    "iKIEsNugtFEKLaWkVlqKSJNWLU4JTdMgIXf2TPqjaqS3P2/ezLyZb765DlF2CDJD8FfAZegahLZBFg3SJNB7y91Kl5dFwk0/THhkKIcw"
-    "g7yL1E+HNDqJMnuK6BQozLwOLVdAojRYMD8MrnNf0FZuQHseHolck97VSN6FMmMa0q0p/BxJmoBhUGe0duyah6LhoolqmyuL0pZe326w"
-    "3LK/k4IGozl/Eb4sj8GosGWfzLYZKqKNFuWUoQYo5Hgdk2RoGqaNLfEFUoaqqEChRNOiwF3SMmIxUXppw7RSmOWbZNtUCldbVOALLal4"
-    "bCgnLWkpXG+ym6IM5H8cLe3HjqyV1pKfiMI2TkZgW+Rw2pAM27Atu5L2UpZ0FDZjV8c6P1fPZ3d8mI07Kzm/ClXsIB9S7KC+Hy2ZX9LI"
-    "GBTvk7HOjcM7D6q+46KfIk7AVooD22zv5OBRhSlMB5z6XCYyjXtvgG6Gd67MUfQKGDrqnr6T1zbd/BQmPR1loKKkcxhwh5Hp50MsaZWj"
-    "GUj3S9VUljPQiofEPDxE0YrmxvRyudz8RKpx3RpJbY46BYQ+qktAe0xyFCef19eBl6Pw7+8aTQl+nBOmVey3uzec0FRgP32H6qEh8D8Q"
-    "djm7xSk+YLVvMaodZEljzbCYhuXYKFFFK6JNH5MUZV7Wsk3q+7G334vSJMhKulJaNQ5J7+43oZHhugpfhB1e44iI5CiYfCC6F1sm4Z/g"
-    "L0Bvzo42Fe6xJ2DtpOisnoT+fGS/D6qQvQTK2mjJR9LUTIwW/yf6rFgwGCuM4ICTgHWZBPV1UQeWRaHtqMDt8Pnts97XwPsQvIYSn/DL"
-    "mY4hcRR60eWoWdXLLB12qKwc33ORviOeb/qeGNYGzt0xDlOf/FBm0rZRxI9y+JTI4v00WAzpf0ROx434pDYE+svamhPyGlhfaQ10L+k1"
-    "ntBMI2npc5ru3MkV+I1mO6um4T3oPgzRAchRjZ8/hdpc8sweMSf2zNBs4bx4G9SsYY/AgwvgyIgOghrTjBehoPYm1Bnhx5j1Ht1IKUrT"
-    "Di+NdlB6TNyjbsHmUtTcF9hIJs1CTu3oqI5Cyl2Azq7yiia9tMpjTHYWU9TCKF0xyCi5BTpDJdmUlDp+0VKrPZUySgGnNahfkQPuzMwl"
-    "cpL1MzMzWnXQfR/Gfy6OLUs+mTgNYdXzue7UQV7cRSxPJ47BgWV9Z4TaL34GlXT3xu5Z4dEzTFIbbjPW3ZNCTYJdd6KsbzBjVBhitJVP"
-    "11TncXgnUb0C1SnRa7yQwMdxFBgF9xNT0wwUx8GfBc8fBzUDbo68CzBOcWTxpvsq5B8T1TLV6l1/+3lejCWLA6XcowH9CqgwL5hi6E3g"
-    "lkc1yHFwYfOF68De/aPgDsFl8ZRw+9UCMMSbXIe7mJFqpamwnZl1Gg5zxZ4Aw/U27BelATUM/hBsD0e1a+KbYhHWLkL2Ijj56DRbZn+S"
-    "iWVY47i2tTv7YItzAbikg632iKi1TwCZClvdt6C8DNP4aVS7slGzfRI6KXKlwvyPAHnfvgFdTtqRqkzo9rdvpt1Qacazot60fMUouwAV"
-    "P2p2/pvwpFoivJjK/CbDDFPeCzgi+hw/SpN1AG7AgwwhDpMWIDQL29PGcf7XY2N7dBrmYS1moyfEMJg1t+KGB/XLULupHdKqOea/HNv/"
-    "UiAN05UkjWp0WeTUWTbC40biPpCl1yArnRbMy/Y/Q7eNfdfEEaNAL0FO5nH9KHDtzAHZuSDiQGchSMWzJ8uzJ8oE/OcZ8PjbjwNIPuAc"
-    "1HH9w2/AUHZRO57o/bV+66E/auv/km8ovDUFVxsP/lJMNWY50VHmcY0Xtuy134Cw6FSZ4elhf+t1/8fa/sQHIk1yTKx0O+aEoUtcbXS9"
-    "8S7kT7RegMJXfyccPdQN/Xl1FazPO/mXrG9tPpDwO+xCNkoZDc65k/A2mIMTrpf6eEvODCfAeQetfdQ/ldh1BJ/T6KrgCYsqnrIVrklI"
-    "r8Q0muOXESbXuDHskI6Yahftiofz/y05dRP2OmMifRNa8DO4zZO1UebEP/Hk6DFDTob3XXkFUtlQRS6eTU4A9l4GN1psDdk6twz9Vlet"
-    "4S/gEjOTG/09eFYwZp1b4gpQ7TXd4cZhLUYSt6kTc12Gua/Oedbt/x9J/OVQbDXWi6iH6dOjnouNHX/7QjSd+8fiXWO7XwX8NvxB24s/"
-    "aPgX7RaUnA=="
+    "eNplVQ1sFNcR1ry9mX3ed8su111fdmPt4e6W3NW9q7WHawfdEZlQW+2h1AiZIiyEFDmRElWWkBEibVHBpDVVLFLHrYnrGEwDRCkt6Y8l"
+    "oigBTBuUNkqhpZTUSksRadKqxSmhaRok5M6eSX9UjfT2582bmTfzzTfXIY6GIDcEfwVcgq5BaBtk0SBNAr271K10exESbvxhyiNDOYQ5"
+    "5F2kfjqo0QmU0Umik6Aw9xq0XAGJ0mDBwjC4zqeDtvYGtOfg4dg16R2N5F0oc6Yh3ZrCz5GkCRgGdVrrwO45KBkumqi2urIkben17QLL"
+    "bfd3UNBgNBcuwpflURgVtuyTUZuhYlpvUV4ZaoBCjtcxSYamYdrYklwgY6iKChRKNC0K3EUtIxETpZc1TCuDEd8kalMZXGlRkS+0qOKx"
+    "oby0pKVwrcluSjKQ/3G0uJ84spZbi35iCts4GYFtkcNpQzJsw7bsStbLWNJR2IzdnWv8fD2fPclhNu4s5/wqVImDQkiJg/p+vGh+USNn"
+    "ULJPxho3Ce88qPqOi36GOAFbKAlsk72Dg0cVZjAbcOrzudg07r0BuhneuTxP8ctg6Kh7+g5e23Tzk5j2dJSBitPOIcDtRq6fD7FkVZ5m"
+    "INsvVVO7nIFWPCjm4EGKlzU3ZpfKpebHMo1rVklqc9RJIPRRXQLabZKjOPm8vga8HIF/f9doSvDjnDCtUr/ds+64pgL7qTtULw2B/76w"
+    "26PNTul+q2OzUe0kSxqrhsU0LMVGiSpeFm/8iKQ495IWNanvJ95+L8qTICvZSnnFOKS9u9+ARobrCnwBtnuNIyKWo2DygfhebJmEf4I/"
+    "DxvydryxeI89AasnRVf1BPQXYvs9UMXoEihrvSUfzlIzMVr8n+izYt5grDCCA04C1mUS1NdFHVgWhbajArfT57fPel8D7wPwGsp8wm/P"
+    "dQ6JI7ABXY6aVb3c4mGH2pXjey7Sd8RzTd8Tw9rAuTvGYeoTH8hc1jZK+GEOnxQR3keDpZD+R+R00ohPaEOgv6StOi6vgfWV1kD30l7j"
+    "cc000pZ+RtOdO7kCv9FsZ8U0vAs9hyDeD3mq8fOnUDuTPr1bnBG7Z2i2eF68BWrWsEfggXlwZEwHQI1pxgtQVHtS6rTwE8x6j6ynDGVp"
+    "u5dFOyg/Ku5Rt2BTOW7uC2wkk2Yhr7Z3Vkch485DV3f7sia9vMJjTHaVMtTCKF02yCi5BTpDJd2Uljp+0VIrPZUxygGnNahfkQPuyp1J"
+    "5SXr52ZmtOqg+x6M/1wcXZJ+InUKwqrnc92pk7yki1ieSh2F/Uv6Tgu1T/wMKtme9T2zwqOnmaTW3WasuyeFmgS77kRZ32DGqDDEaAuf"
+    "rqmuY/B2qnoFqlNig/F8Ch/DUWAU3EdMTTNQGgd/Fjx/HNQMuHnyLsA4JZElm+4rUHhUVNupVu/628/zYixdGijnHwnoV0DFOcEUQ28A"
+    "tzyqQY6DC1soXgf27h8BdwguiyeF26/mgSHe5DrcxYxUK0vFbcys03CIK/Y4GK63bp8oD6hh8IdgWziqXRPfFAuwegGii+AU4lNsmf1J"
+    "JpZhjePa2uHshc3OBeCSDrbaI6LWMQFkKmx134T2JZjFT6HaGcXN9gnootiVCgs/AuR9+wZ0O1lHqnZCt79jE+2CSjOeFfWm5SvG0TxU"
+    "/LjZ+W/Ck2qR8BIq85sMM8x4z+OI6HP8OEvWfrgBDzCEOEyah9Asbssax/hfr40d8SmYg9UYxY+LYTBrbsUND+iXoXZTO6hV88x/ebb/"
+    "pUAapitJGtX4ssirs2yEx43EvSDLr0IknRYsyI4/Q4+NfdfEYaNIL0JeFnDtKHDtzAHZNS+SQGchyCSzJ+LZE+cC/vM0ePztJwGk73cO"
+    "6Lj2oddhKFrQjqU2/Fq/9eAftbV/KTQU35yCq40HfimmGiNOdJx7TOOFLXsdNyAsOVVmeHrI33Ld/7G2L/W+yJIcE8vdzlnBnCpxpdH9"
+    "+jtQON56AYpf/Z1w9FA39OfUVbA+73z8Retbm/an/E67GMUZo8E5dwLeAnNwwvUyH23Jm+EEOG+jtZf6p1I7D+OzGl0VPGJRJWO2wkUJ"
+    "6eWER/P8MsLsmnSGHdJhU+2kncl0/r8lr27CHmdMZG9CC34Gt3qyNsqk+CceHb1myNnwviuvQCYKVezi2fQE4IbL4MYLrSFb556h3+qq"
+    "NfwFXGJqcuO/B88IBq1zS1wBqr2qO9w5rMVQ4j51ErLLMfnVSc+6/f9DSb4cSqwmejH1Mn961HuxsfNvX4in8/9YuGts1yuA34Y/aHvw"
+    "Bw3/Aj8rlJ4="
 )
 
 _FOLDS = (
@@ -94,8 +94,8 @@ def classes() -> npt.NDArray[np.uint8]:
 def folds() -> npt.NDArray[np.int32]:
     """Simple case folding of the code points below 0x1E944: int32; all others stay as they are.
 
-    >>> [chr(folds()[ord(letter)]) for letter in "AÉΣẞß"]
-    ['a', 'é', 'σ', 'ß', 'ß']
+    >>> [chr(folds()[ord(letter)]) for letter in "AÉẞß"]
+    ['a', 'é', 'ß', 'ß']
     """
     table = np.arange(_FOLD_LIMIT, dtype=np.int32)
     numbers = _numbers(_FOLDS)

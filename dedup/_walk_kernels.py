@@ -3,6 +3,8 @@
 The rule stands in :mod:`dedup.select`. What a kernel calls lives in the same file: see :mod:`dedup._jit`.
 """
 
+# ruff: noqa: PLR0917  a kernel takes arrays by position: numba has no keyword-only arguments
+
 from __future__ import annotations
 
 from typing import Any
@@ -28,13 +30,13 @@ def _view(element: Any, bytes_each: int) -> Any:
     """
     view = types.Array(element, 1, "C")
 
-    @intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+    @intrinsic
     def values_at(_context: Any, _address: Any, _count: Any) -> Any:
         def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             array = context.make_array(view)(context, builder)
             start = builder.inttoptr(arguments[0], cgutils.voidptr_t)
             size = context.get_constant(types.intp, bytes_each)
-            populate_array(
+            populate_array(  # type: ignore[no-untyped-call]  # numba types this module in part only
                 array,
                 data=builder.bitcast(start, array.data.type),
                 shape=[arguments[1]],
@@ -61,7 +63,7 @@ def jaccard(x: Any, y: Any, threshold: Any) -> Any:
         return -1.0
     # |x & y| >= t |x | y|  <=>  |x & y| >= t (nx + ny) / (1 + t); one less guards against rounding
     need = np.int64(threshold * (nx + ny) / (1.0 + threshold)) - 1
-    i, j, common = 0, 0, 0
+    i, j, common = np.int64(0), np.int64(0), np.int64(0)
     while i < nx and j < ny:
         steps = min(nx - i, ny - j)
         if common + steps < need:
@@ -172,7 +174,7 @@ def walk_images(
     twin: Any,
     exact: Any,
 ) -> None:
-    """Walk over thumbnails: drop a row if a kept one is within the radius and its likeness reaches the threshold."""
+    """Walk over thumbnails: drop a row if a kept one is within the radius and alike to the threshold."""
     rows = buckets.shape[0]
     stamp = np.full(rows, -1, np.int32)
     found = np.empty(rows, np.int32)

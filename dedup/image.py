@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
@@ -62,15 +63,20 @@ class PHash(Barrier):
 
         Raises:
             ConfigError: a column of the keep order is missing or has no order.
-            SchemaError: the table has no column ``image``.
+            SchemaError: the table has no column ``image``, or it holds no bytes.
         """
         if "image" not in table.schema.names:
             raise SchemaError("PHash needs a column image", hint="read images with lake.Files")
+        kind = table.schema.field("image").type
+        if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind)):
+            raise SchemaError(
+                f"a column of type {kind} holds no images", hint="give the encoded files as binary"
+            )
         found = list(_described(table.column("image")))
         rows = table.take(pa.array([row for row, *_ in found], pa.int64()))
         thumbnails = b"".join(thumbnail.tobytes() for *_, thumbnail in found)
         columns = {
-            "_id": rows.column("_id"),
+            "_id": rows.column("_id").cast(pa.string()),
             "hash": pa.array([code for _, _, code, _ in found], pa.uint64()),
             "thumbnail": pa.Array.from_buffers(
                 pa.binary(phash.BYTES), len(found), [None, pa.py_buffer(thumbnails)]
@@ -94,9 +100,10 @@ class PHash(Barrier):
             SchemaError: a sketch was made with other settings or by another version.
         """
         sketching.check(sketches, self._settings())
-        whole = pa.concat_tables([sketch for sketch in sketches if sketch.num_rows] or list(sketches[:1]))
-        if not whole.num_rows:
+        filled = [sketch for sketch in sketches if sketch.num_rows]
+        if not filled:
             return sketching.STATE.empty_table()
+        whole = pa.concat_tables(filled)  # by reference
         order = keeping.rank(whole.drop_columns(["hash", "thumbnail"]), self.keep)
         hashes = whole.column("hash").to_numpy()[order]
         places = sketching.fixed_addresses(whole.column("thumbnail"))[order]
@@ -142,5 +149,5 @@ def _described(column: pa.ChunkedArray) -> Iterator[tuple[int, int, int, npt.NDA
 def _stretches(hashes: npt.NDArray[np.uint64], bands: int) -> Iterator[npt.NDArray[np.uint64]]:
     """The hash cut into ``bands`` stretches of bits: two that differ in fewer bits agree in one of them."""
     edges = np.linspace(0, _BITS, bands + 1).round().astype(int).tolist()
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         yield (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)

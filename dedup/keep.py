@@ -66,7 +66,15 @@ def columns(table: pa.Table, keep: Sequence[str], derived: dict[str, pa.Array]) 
             )
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
-        if pa.types.is_nested(column.type) or pa.types.is_null(column.type):
+        if pa.types.is_float16(column.type):  # Arrow does not sort these
+            column = column.cast(pa.float32())
+        elif pa.types.is_string_view(column.type):
+            column = column.cast(pa.large_string())
+        if (
+            pa.types.is_nested(column.type)
+            or pa.types.is_null(column.type)
+            or pa.types.is_interval(column.type)
+        ):
             raise ConfigError(
                 f"keep names the column {name!r}, whose type {column.type} has no order",
                 hint="name a column of numbers, strings, booleans or times",
@@ -86,10 +94,12 @@ def rank(table: pa.Table, keep: Sequence[str]) -> npt.NDArray[np.int64]:
         table: ``_id`` and what :func:`columns` took.
         keep: the order.
     """
-    order = [
-        (name if (name := key.removeprefix("-")) == "_id" else _PREFIX + name, "descending" if key[0] == "-" else "ascending")
-        for key in keep
-    ]
+    order = []
+    for key in keep:
+        name = key.removeprefix("-")
+        order.append(
+            (name if name == "_id" else _PREFIX + name, "descending" if key[0] == "-" else "ascending")
+        )
     rows = pc.sort_indices(table, sort_keys=order).to_numpy()  # nulls and NaN last
     names = pc.dictionary_encode(table.column("_id").combine_chunks()).indices.to_numpy()[rows]
     _, first = np.unique(names, return_index=True)

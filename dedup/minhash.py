@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -144,6 +145,6 @@ def _parts(chunk: Texts, threads: int) -> list[Texts]:
     cuts = [0, *np.minimum(np.searchsorted(chunk.offsets, targets), rows).tolist(), rows]
     return [
         Texts(chunk.data, chunk.offsets[low : high + 1], chunk.valid[low:high])
-        for low, high in zip(cuts, cuts[1:], strict=False)
+        for low, high in pairwise(cuts)
         if high > low
     ]

@@ -37,10 +37,8 @@ _RED, _GREEN, _BLUE = 19595, 38470, 7471  # of 65536: ITU-R 601, as in Pillow
 
 @cache
 def _cosines() -> npt.NDArray[np.int64]:
-    rows = [
-        [round(_UNIT * math.cos(math.pi * u * (2 * x + 1) / (2 * SIDE))) for x in range(SIDE)] for u in range(_LOW)
-    ]
-    return np.array(rows, np.int64)
+    angles = [[math.pi * u * (2 * x + 1) / (2 * SIDE) for x in range(SIDE)] for u in range(_LOW)]
+    return np.array([[round(_UNIT * math.cos(angle)) for angle in row] for row in angles], np.int64)
 
 
 def _areas(values: npt.NDArray[np.integer], side: int) -> npt.NDArray[np.float64]:
@@ -119,4 +117,4 @@ def _colours(image: npt.NDArray[np.integer], black: int, scale: int) -> npt.NDAr
     sums = _means(image, _COLOUR_SIDE) - black * area
     differences = np.stack([sums[:, :, 0] - sums[:, :, 1], sums[:, :, 2] - sums[:, :, 1]])
     halves = (differences * 255) // (2 * scale * area)
-    return (halves + 128).astype(np.uint8).ravel()
+    return np.asarray(halves + 128, np.uint8).ravel()

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dedup.cluster import components
+from lake.errors import SchemaError
 from lake.ids import IdSet, content_ids
 from lake.op import Barrier
 from lake.schema import drops
@@ -80,8 +81,12 @@ def deduplicate(table: pa.Table, match: Barrier) -> Result:
     Args:
         table: records with ``text`` or ``image``; ``_id`` is computed where it is missing.
         match: the step, :class:`dedup.MinHash` or :class:`dedup.PHash`.
+
+    Raises:
+        SchemaError: there is neither ``text`` nor ``image``.
+        ValueError: an ``_id`` that was given is not 32 lower-case hex digits.
     """
-    rows = _with_ids(table)
+    rows = _with_ids(_filterable(table))
     first = IdSet(rows.num_rows).add(rows.column("_id").combine_chunks())
     unique, repeats = rows.filter(pa.array(first)), rows.filter(pa.array(~first))
     exact = drops(
@@ -97,14 +102,32 @@ def deduplicate(table: pa.Table, match: Barrier) -> Result:
     return Result(outcome.table, pa.concat_tables([exact, outcome.drops]), _clusters(outcome.drops))
 
 
+def _filterable(table: pa.Table) -> pa.Table:
+    """Turn views, which Arrow cannot take rows from, into plain strings and bytes."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string_view(field.type):
+            table = table.set_column(place, field.name, table.column(place).cast(pa.large_string()))
+        elif pa.types.is_binary_view(field.type):
+            table = table.set_column(place, field.name, table.column(place).cast(pa.large_binary()))
+    return table
+
+
 def _with_ids(table: pa.Table) -> pa.Table:
     if "_id" in table.schema.names:
         return table
-    payload = {
-        name: table.column(name).combine_chunks() if name in table.schema.names else None
-        for name in ("text", "image")
-    }
-    return table.add_column(0, "_id", content_ids(payload["text"], payload["image"]))
+    payload: dict[str, pa.Array | None] = {"text": None, "image": None}
+    for name in payload:
+        if name in table.schema.names:
+            column = table.column(name)
+            if pa.types.is_dictionary(column.type):
+                column = column.cast(column.type.value_type)
+            elif pa.types.is_null(column.type):
+                column = column.cast(pa.string() if name == "text" else pa.binary())
+            payload[name] = column.combine_chunks()
+    if payload["text"] is None and payload["image"] is None:
+        raise SchemaError("a table to deduplicate needs a column text or image")
+    ids = content_ids(payload["text"], payload["image"]).cast(pa.string())
+    return table.add_column(0, "_id", ids)
 
 
 def _clusters(dropped: pa.Table) -> pa.Table:

@@ -10,9 +10,10 @@ not UTF-8 separates.
 *Tokens.* Every code point belongs to one class (:func:`dedup._unicode.classes`):
 
 - ``WORD``: letters and digits (general categories L and N). A run of them is one token.
-- ``ALONE``: letters of scripts that put no spaces between words. Each is a token: Han with its radicals
-  and extensions (the whole of planes 2 and 3), kana, bopomofo, Thai, Lao, Myanmar, Khmer, Tai Le,
-  New Tai Lue, Tai Tham, Tai Viet, Nüshu. Their decimal digits are ``WORD``.
+- ``ALONE``: letters, and numbers that are not decimal digits, of scripts that put no spaces between words.
+  Each is a token: Han with its radicals, iteration and repeat marks and extensions (planes 2 and 3 as a
+  whole, U+20000 to U+3FFFD), kana, bopomofo, Thai, Lao, Myanmar, Khmer, Tai Le, New Tai Lue, Tai Tham,
+  Tai Viet, Nüshu. Their decimal digits are ``WORD``.
 - ``EXTEND``: marks (M), and the half-width kana voice marks. One belongs to the token before it, if
   that touches it, and separates nothing; elsewhere it is skipped.
 - ``IGNORED``: format characters (Cf: soft hyphen, zero-width joiner, byte order mark, ...): skipped.
@@ -80,19 +81,22 @@ def texts(column: pa.Array | pa.ChunkedArray) -> Iterator[Texts]:
     """
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         array, kind = chunk, chunk.type
-        if pa.types.is_dictionary(kind):
-            array, kind = array.cast(pa.large_string()), pa.large_string()
-        elif pa.types.is_string_view(kind) or pa.types.is_null(kind):
+        if pa.types.is_dictionary(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind):
             array, kind = array.cast(pa.large_string()), pa.large_string()
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise SchemaError(
-                f"a column of type {column.type} holds no text", hint="give a column of strings, or cast this one"
+                f"a column of type {column.type} holds no text",
+                hint="give a column of strings, or cast this one",
             )
         if len(array) == 0:
             continue
         _, offset_buffer, data_buffer = array.buffers()
-        wide = np.int64 if pa.types.is_large_string(kind) else np.int32
-        offsets = np.frombuffer(offset_buffer, wide, len(array) + 1, array.offset * np.dtype(wide).itemsize)
+        count = len(array) + 1
+        offsets: npt.NDArray[np.int32] | npt.NDArray[np.int64]
+        if pa.types.is_large_string(kind):
+            offsets = np.frombuffer(offset_buffer, np.int64, count, array.offset * 8)
+        else:
+            offsets = np.frombuffer(offset_buffer, np.int32, count, array.offset * 4)
         data = np.frombuffer(data_buffer, np.uint8) if data_buffer else np.empty(0, np.uint8)
         valid = array.is_valid().to_numpy(zero_copy_only=False)
         yield Texts(data, offsets, valid)

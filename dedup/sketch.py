@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ STATE = pa.schema(
 """What a match decides: the rows that go, and why. Sorted by ``_id``."""
 
 _KEY = b"gristmill.sketch"
+_Kind = TypeVar("_Kind", bound=np.generic)
 
 
 def label(table: pa.Table, settings: Mapping[str, object]) -> pa.Table:
@@ -80,14 +82,15 @@ def state(ids: pa.Array, selection_ids: pa.Array, twins: pa.Array, columns: Mapp
     return pa.table(arrays, schema=STATE).sort_by("_id")
 
 
-def fixed(column: pa.ChunkedArray, dtype: npt.DTypeLike) -> list[npt.NDArray[np.generic]]:
+def fixed(column: pa.ChunkedArray, dtype: type[_Kind]) -> list[npt.NDArray[_Kind]]:
     """View each chunk of a fixed-size binary column as rows of ``dtype``, without a copy."""
     kind = np.dtype(dtype)
     views = []
     for chunk in column.chunks:
         width = chunk.type.byte_width
-        data = np.frombuffer(chunk.buffers()[1], kind, len(chunk) * width // kind.itemsize, chunk.offset * width)
-        views.append(data.reshape(len(chunk), -1))
+        each = width // kind.itemsize
+        data = np.frombuffer(chunk.buffers()[1], kind, len(chunk) * each, chunk.offset * width)
+        views.append(data.reshape(len(chunk), each))
     return views
 
 

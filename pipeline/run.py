@@ -68,13 +68,14 @@ class Run:
         clock = time.perf_counter()
         work = False
         if plan.jobs:
-            self._ingest(plan.jobs)
+            self.ingest(plan.jobs)
             work = True
         for stage in stages_of(self.config):
             work |= self._derive(stage)
         return self._summary(unchanged=not work, seconds=time.perf_counter() - clock)
 
-    def _ingest(self, jobs: tuple[Job, ...]) -> None:
+    def ingest(self, jobs: tuple[Job, ...]) -> None:
+        """Read the splits of new and grown files, and commit their rows to ``raw``."""
         clock = time.perf_counter()
         raw = self.lake.table(self.config.raw)
         before = raw.count() if raw.exists else 0
@@ -124,11 +125,11 @@ class Run:
         if last is not None and last["key"] == key:
             return False
         clock = time.perf_counter()
-        emitted, states = stage.run(self.context, key)
+        emitted, decisions = stage.run(self.context, key)
         learned = {
-            label: {name: json.loads(state.column(name)[0].as_py()) for name in ("policy", "evidence")}
-            for label, state in states.items()
-            if "policy" in state.schema.names
+            label: {name: json.loads(made.state.column(name)[0].as_py()) for name in ("policy", "evidence")}
+            for label, made in decisions.items()
+            if "policy" in made.state.schema.names
         }
         schema = stage.schema(self.lake, key)
         target, drops = self.lake.table(stage.target), self.lake.table("_drops")
@@ -146,7 +147,14 @@ class Run:
         if learned:
             changes.append(Change("_policies", POLICIES, (self._policies(key, learned),)))
         report = {
-            "steps": _totals(stage.name, (e.counts for e in emitted), [label for label, _ in stage.steps]),
+            "steps": _totals(
+                stage.name,
+                [
+                    [StepCount(label) for label, _ in stage.steps],
+                    [StepCount(label, seconds=made.seconds) for label, made in decisions.items()],
+                    *(each.counts for each in emitted),
+                ],
+            ),
             "learned": {label: found["evidence"] for label, found in learned.items()},
             "seconds": time.perf_counter() - clock,
         }
@@ -244,11 +252,9 @@ class Run:
         return "rejects" if bad > self.config.allowed_rejects * read else "ok"
 
 
-def _totals(
-    stage: str, counts: Iterable[list[StepCount]], labels: list[str] | None = None
-) -> list[dict[str, Any]]:
+def _totals(stage: str, counts: Iterable[list[StepCount]]) -> list[dict[str, Any]]:
     """Counts of all parts, summed by step."""
-    totals: dict[str, StepCount] = {label: StepCount(label) for label in labels or []}
+    totals: dict[str, StepCount] = {}
     for of_part in counts:
         for count in of_part:
             totals.setdefault(count.step, StepCount(count.step)).add(count)

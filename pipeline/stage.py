@@ -31,7 +31,7 @@ from lake.op import Barrier, Op, Outcome, Step
 from lake.schema import DROPS, LEDGER
 from pipeline.context import Context
 
-__all__ = ["Emitted", "Stage", "StepCount", "by_rule", "ledger_part", "stage_key"]
+__all__ = ["Decision", "Emitted", "Stage", "StepCount", "by_rule", "ledger_part", "stage_key"]
 
 
 @dataclass
@@ -79,6 +79,14 @@ class Emitted:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What a barrier decided, and how long the survey and the decision took."""
+
+    state: pa.Table
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Stage:
     """Steps from one table to the next.
 
@@ -100,16 +108,18 @@ class Stage:
         """The steps as JSON values: what a key is made of, and what the next plan compares with."""
         return [[label, step.model_dump(mode="json")] for label, step in self.steps]
 
-    def run(self, context: Context, key: str) -> tuple[list[Emitted], dict[str, pa.Table]]:
+    def run(self, context: Context, key: str) -> tuple[list[Emitted], dict[str, Decision]]:
         """Stage all parts; give them and the decisions of the barriers by step label."""
-        states: dict[str, pa.Table] = {}
+        decisions: dict[str, Decision] = {}
         for index, (label, step) in enumerate(self.steps):
             if isinstance(step, Barrier):
-                states[label] = self._decide(context, key, index, step)
+                started = time.perf_counter()
+                state = self._decide(context, key, index, step)
+                decisions[label] = Decision(state, time.perf_counter() - started)
         lake = context.lake
         schema, parts = self.schema(lake, key), lake.table(self.source).parts()
         tasks = [_Task(self, lake, key, len(self.steps), part, schema) for part in parts]
-        return context.gather(f"{self.name}: write {self.target}", _emit, tasks, _rows), states
+        return context.gather(f"{self.name}: write {self.target}", _emit, tasks, _rows), decisions
 
     def _decide(self, context: Context, key: str, index: int, step: Barrier) -> pa.Table:
         """Survey all parts and resolve; a decision that a killed run had staged is taken as it is."""

@@ -18,7 +18,6 @@ from pipeline import Pipeline
 
 VICTIM = Path(__file__).parents[1] / "support" / "victim.py"
 MOMENTS = 20
-PER_LAKE = 5  # so many kills before a run may end and is compared
 
 
 def start(corpus: Path, lake: Path, where: str) -> subprocess.Popen:
@@ -50,11 +49,11 @@ def test_a_killed_driver_changes_nothing(corpus):
     assert contents(corpus / "timed") == wanted
     rng = random.Random(20)
     killed = 0
-    for round_ in range(MOMENTS // PER_LAKE):
-        lake = corpus / f"lake-{round_}"
-        for _ in range(PER_LAKE):
+    for number in range(MOMENTS // 2):
+        lake = corpus / f"lake-{number}"
+        for _ in range(2):
             process = start(corpus, lake, "local")
-            time.sleep(rng.uniform(0.25, 1.0) * whole)
+            time.sleep(rng.uniform(0.3, 0.95) * whole)
             killed += kill_driver(process)
         finish(start(corpus, lake, "local"))
         assert contents(lake) == wanted
@@ -97,21 +96,31 @@ def test_a_killed_driver_or_worker_on_ray_changes_nothing(corpus):
     assert contents(corpus / "timed") == wanted
     rng = random.Random(21)
     killed = {"driver": 0, "worker": 0}
-    for round_ in range(MOMENTS // PER_LAKE):
-        lake = corpus / f"lake-{round_}"
-        for moment in range(PER_LAKE):
-            process = start(corpus, lake, "ray")
-            time.sleep(rng.uniform(0.3, 1.0) * whole)
-            if moment % 2 and (workers := workers_of(process.pid)):
-                os.kill(rng.choice(workers), signal.SIGKILL)
-                killed["worker"] += 1
-                finish(process)  # the runner retries the task
-            else:
-                killed["driver"] += kill_driver(process)
-        finish(start(corpus, lake, "ray"))
+    for number in range(MOMENTS // 2):
+        lake = corpus / f"lake-{number}"
+        process = start(corpus, lake, "ray")
+        time.sleep(rng.uniform(0.4, 0.95) * whole)
+        killed["driver"] += kill_driver(process)
+        process = start(corpus, lake, "ray")
+        killed["worker"] += kill_worker(process, rng.uniform(0, 0.2) * whole, rng)
+        finish(process)  # the runner retries the task
         assert contents(lake) == wanted
-    assert killed["driver"] >= 6
-    assert killed["worker"] >= 6
+    assert killed["driver"] >= MOMENTS // 4
+    assert killed["worker"] >= MOMENTS // 4
+
+
+def kill_worker(process: subprocess.Popen, later: float, rng: random.Random) -> bool:
+    """Kill a worker, some time after the first one has come; false where the run was over by then."""
+    while not workers_of(process.pid) and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(later)
+    workers = workers_of(process.pid)
+    if not workers or process.poll() is not None:
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(rng.choice(workers), signal.SIGKILL)
+        return True
+    return False
 
 
 @pytest.mark.ray
