@@ -33,10 +33,17 @@ def last_run(lake: Lake, pipeline: str, stage: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
-def taken(lake: Lake, pipeline: str) -> dict[str, dict[str, Any]]:
-    """What was read of each file: uri to its ``schema.MANIFEST`` row; the last commit's row counts."""
+def taken(lake: Lake, pipeline: str, reader: str | None = None) -> dict[str, dict[str, Any]]:
+    """What was read of each file: uri to its ``schema.MANIFEST`` row; the last commit's row counts.
+
+    Args:
+        lake: the lake.
+        pipeline: whose files.
+        reader: what a source with these settings (``Files.reader``) has read; two sources of one
+            pipeline may read the same file in two ways.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for batch in _ordered(lake, FILES_TABLE, _is("pipeline", pipeline)):
+    for batch in _ordered(lake, FILES_TABLE, _is("pipeline", pipeline) & _is("reader", reader)):
         for row in batch.to_pylist():
             found[row["uri"]] = row
     return found

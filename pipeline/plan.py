@@ -110,14 +110,14 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
 
 def jobs_of(config: Config, lake: Lake) -> tuple[Job, ...]:
     """The splits that no earlier run has taken, in the order in which first occurrences count."""
-    jobs = []
+    jobs: list[Job] = []
     for number, source in enumerate(config.source, start=1):
         label = label_of(0, source) + (f" {number}" if len(config.source) > 1 else "")
-        taken = {
-            row["uri"]: Taken(**row)
-            for row in ledger.taken(lake, config.name).values()
-            if row["reader"] == source.reader
-        }
+        rows = ledger.taken(lake, config.name, source.reader)
+        taken = {uri: Taken.of(row) for uri, row in rows.items()}
+        # A file that an earlier source of the same settings is about to take is not for this one.
+        twin = [job.split for job in jobs if job.source.reader == source.reader]
+        taken |= {each.uri: each for each in source.taken(twin)}
         jobs += [Job(label, source, split) for split in source.discover(taken, base=Path(config.base))]
     return tuple(jobs)
 

@@ -176,3 +176,17 @@ def test_a_report_that_a_killed_run_could_not_write_is_written_by_the_next(corpu
     assert again.status == "unchanged"
     assert again.path == report.path
     assert json.loads((folder / "run.json").read_text())["status"] == "ok"
+
+
+def test_two_sources_may_read_one_file_in_two_ways(corpus):
+    twice = "[{lake.Files: {paths: texts/*.jsonl}}, {lake.Files: {paths: texts/*.jsonl, label: page}}]"
+    pipeline = Pipeline.load(corpus / "small.yaml", [f"source={twice}", "steps=[]", "allowed_rejects=1"])
+    pipeline.run()
+    assert pipeline.run().status == "unchanged"
+
+
+def test_two_sources_may_overlap(corpus):
+    twice = "[{lake.Files: {paths: texts/*.jsonl}}, {lake.Files: {paths: texts/part-0.jsonl}}]"
+    pipeline = Pipeline.load(corpus / "small.yaml", [f"source={twice}", "steps=[]", "allowed_rejects=1"])
+    read = [step for step in pipeline.run().to_dict()["steps"] if step["stage"] == "ingest"]
+    assert sum(step["rows_in"] for step in read) == 6 * 31
