@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -44,3 +45,13 @@ class Context:
         finally:
             self.progress.finish()
         return [results[index] for index in range(len(tasks))]
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Tell of work that is done here, in one piece."""
+        self.progress.start_step(title, 1)
+        try:
+            yield
+            self.progress.advance(title, 1)
+        finally:
+            self.progress.finish()

@@ -129,7 +129,8 @@ class Stage:
             parts = context.lake.table(self.source).parts()
             tasks = [_Task(self, context.lake, key, index, part) for part in parts]
             names = context.gather(f"{self.name}: {self.steps[index][0]}", _survey, tasks, _rows)
-            scratch.write_arrow(name, step.resolve([scratch.read_arrow(each) for each in names]))
+            with context.step(f"{self.name}: {self.steps[index][0]}, decision"):
+                scratch.write_arrow(name, step.resolve([scratch.read_arrow(each) for each in names]))
         return scratch.read_arrow(name)
 
     def schema(self, lake: Lake, key: str) -> pa.Schema:

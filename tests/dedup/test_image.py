@@ -1,0 +1,390 @@
+"""PHash as a step: what is the same picture and what is not, and the banding against all pairs."""
+
+from __future__ import annotations
+
+import io
+import random
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
+from pydantic import ValidationError
+from scipy.fft import dctn
+
+from dedup import MinHash, PHash, phash, select
+from dedup.image import _stretches
+from dedup.sketch import STATE
+from lake.errors import ConfigError, SchemaError
+from lake.ids import content_ids
+from lake.images import decode, encode
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def picture(seed: int, size: tuple[int, int] = (96, 128), channels: int = 3) -> Pixels:
+    """A smooth random field with a few hard-edged boxes and discs on it: no two seeds look alike."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    y, x = np.mgrid[0:height, 0:width] / min(size)
+    out = np.zeros((height, width, channels))
+    for c in range(channels):
+        for _ in range(6):
+            fy, fx, phase = rng.uniform(-3, 3), rng.uniform(-3, 3), rng.uniform(0, 7)
+            out[:, :, c] += rng.uniform(10, 30) * np.cos(2 * np.pi * (fy * y + fx * x) + phase)
+    for _ in range(5):
+        cy, cx, r = rng.uniform(0, 1), rng.uniform(0, 1.3), rng.uniform(0.08, 0.25)
+        inside = (
+            (abs(y - cy) < r) & (abs(x - cx) < r)
+            if rng.random() < 0.5
+            else (y - cy) ** 2 + (x - cx) ** 2 < r**2
+        )
+        out[inside] += rng.uniform(-50, 50, channels)
+    return np.clip(out + 128, 20, 235).astype(np.uint8)
+
+
+def png(pixels: npt.NDArray[Any]) -> bytes:
+    return encode(pixels)
+
+
+def jpeg(pixels: Pixels, quality: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def rescaled(pixels: Pixels, by: float) -> bytes:
+    image = Image.fromarray(pixels.squeeze())
+    return png(
+        np.asarray(image.resize((int(image.width * by), int(image.height * by)), Image.Resampling.BICUBIC))
+    )
+
+
+def lit(pixels: Pixels, by: float) -> bytes:
+    return png(np.asarray(ImageEnhance.Brightness(Image.fromarray(pixels.squeeze())).enhance(by)))
+
+
+def table_of(blobs: list[bytes | None], **more: object) -> pa.Table:
+    column = pa.array(blobs, pa.binary())
+    return pa.table({"_id": content_ids(None, column), "image": column, **more})
+
+
+def resolve(match: PHash, table: pa.Table) -> pa.Table:
+    return match.resolve([match.sketch(table)])
+
+
+def twins(blobs: list[bytes | None], match: PHash | None = None) -> list[tuple[int, int]]:
+    """(row, row of its kept twin) of each drop."""
+    match = match or PHash()
+    table = table_of(blobs)
+    row_of = {id_: row for row, id_ in enumerate(table.column("_id").to_pylist())}
+    return sorted((row_of[row["_id"]], row_of[row["twin"]]) for row in resolve(match, table).to_pylist())
+
+
+# ---------------------------------------------------------------- the same picture
+
+CHANGES = {
+    "half as large": lambda pixels: rescaled(pixels, 0.5),
+    "twice as large": lambda pixels: rescaled(pixels, 2.0),
+    "JPEG 70": lambda pixels: jpeg(pixels, 70),
+    "JPEG 95": lambda pixels: jpeg(pixels, 95),
+    "darker": lambda pixels: lit(pixels, 0.8),
+    "brighter": lambda pixels: lit(pixels, 1.08),
+    "BMP": lambda pixels: _as(pixels, "BMP"),
+    "lossless WebP": lambda pixels: _as(pixels, "WEBP", lossless=True),
+}
+
+
+def _as(pixels: Pixels, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_changed_copy_is_found_and_nothing_else(change: str, channels: int) -> None:
+    pictures = [picture(seed, channels=channels) for seed in range(25)]
+    blobs: list[bytes | None] = [png(each) for each in pictures]
+    blobs += [CHANGES[change](each) for each in pictures]
+    found = twins(blobs)
+    assert sorted(abs(a - b) for a, b in found) == [25] * 25
+    assert sorted(min(pair) for pair in found) == list(range(25))
+
+
+def test_the_larger_picture_stays() -> None:
+    small = picture(1)
+    assert twins([png(small), rescaled(small, 2.0), rescaled(small, 0.5)]) == [(0, 1), (2, 1)]
+
+
+def test_different_pictures_are_different() -> None:
+    assert twins([png(picture(seed)) for seed in range(200)]) == []
+
+
+@pytest.mark.parametrize("turn", ["mirror", "turn", "crop"])
+def test_a_mirrored_turned_or_cropped_picture_is_another(turn: str) -> None:
+    pixels = picture(3, (100, 100))
+    other = {"mirror": pixels[:, ::-1], "turn": pixels.transpose(1, 0, 2), "crop": pixels[20:80, 20:80]}[turn]
+    assert twins([png(pixels), png(np.ascontiguousarray(other))]) == []
+
+
+def test_the_same_form_in_another_colour_is_another_picture() -> None:
+    """Equal in grey, so that only the colours tell them apart."""
+    grey = picture(4, channels=1)[:, :, 0].astype(float)
+    red = np.stack([grey + 20, grey - 10.19, grey], axis=2)
+    blue = np.stack([grey - 3.8, grey - 3.8, grey + 30], axis=2)
+    red_hash, blue_hash = (phash.describe(np.rint(each).clip(0, 255).astype(np.uint8)) for each in (red, blue))
+    assert red_hash is not None
+    assert blue_hash is not None
+    assert (red_hash[0] ^ blue_hash[0]).bit_count() <= 8
+    assert twins([png(np.rint(each).clip(0, 255).astype(np.uint8)) for each in (red, blue)]) == []
+
+
+def test_grey_stored_as_colour_is_the_same_picture() -> None:
+    grey = picture(5, channels=1)
+    assert len(twins([png(grey), png(np.repeat(grey, 3, axis=2))])) == 1
+
+
+def test_a_grey_copy_of_a_colourful_picture_is_another() -> None:
+    colour = picture(6)
+    grey = np.asarray(Image.fromarray(colour).convert("L"))
+    assert twins([png(colour), png(grey)]) == []
+
+
+# ---------------------------------------------------------------- 16 bit
+
+
+def test_16_bit_and_8_bit_of_the_same_picture() -> None:
+    grey = picture(7, channels=1)
+    assert len(twins([png(grey), png(grey.astype(np.uint16) * 257)])) == 1
+
+
+def test_16_bit_pictures_in_a_narrow_range_are_compared_by_their_own_range() -> None:
+    """12 bits of a scanner in 16: by the full scale all of them would be nearly flat."""
+    narrow = [1000 + picture(seed, channels=1).astype(np.uint16) // 8 for seed in range(20)]
+    assert twins([png(each) for each in narrow]) == []
+    assert len(twins([png(narrow[0]), png(narrow[0] * 2)])) == 1
+
+
+def test_16_bit_colour() -> None:
+    colour = picture(8).astype(np.uint16) * 257
+    assert len(twins([png(colour), png(np.ascontiguousarray(colour[::2, ::2]))])) == 1
+
+
+# ---------------------------------------------------------------- no hash
+
+
+def test_flat_images_are_never_merged() -> None:
+    blobs: list[bytes | None] = [png(np.full((40, 40, 3), value, np.uint8)) for value in range(0, 250, 10)]
+    blobs += [png(np.full((40, 40), value, np.uint16)) for value in (0, 7, 65535)]
+    blobs += [png(np.zeros((size, size), np.uint8)) for size in (1, 2, 31)]
+    table = table_of(blobs)
+    assert PHash().sketch(table).num_rows == 0
+    outcome = PHash().bind(resolve(PHash(), table)).apply(table)
+    assert outcome.table.equals(table)
+
+
+def test_nearly_flat_is_flat() -> None:
+    """A single pixel one step brighter is noise, not a picture."""
+    pixels = np.full((64, 64, 1), 100, np.uint8)
+    pixels[3, 3] = 101
+    assert phash.describe(pixels) is None
+
+
+def test_corrupt_images_and_nulls_have_no_sketch_and_stay() -> None:
+    good = png(picture(9))
+    table = table_of([good, good[:200], b"no image", b"", None])
+    assert PHash().sketch(table).column("_id").to_pylist() == [table.column("_id")[0].as_py()]
+    assert PHash().bind(resolve(PHash(), table)).apply(table).table.num_rows == 5
+
+
+@pytest.mark.parametrize("size", [(1, 2), (2, 1), (1, 500), (3, 5), (31, 33), (32, 32), (1000, 7)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_size_has_a_hash(size: tuple[int, int], channels: int) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (*size, channels), dtype=np.uint8)
+    described = phash.describe(pixels)
+    assert described is not None
+    assert 0 <= described[0] < 2**64
+    assert described[1].shape == (phash.BYTES,)
+
+
+# ---------------------------------------------------------------- the definition
+
+
+def test_the_thumbnail_is_the_area_mean_stretched() -> None:
+    pixels = picture(10, (64, 96), channels=1)
+    described = phash.describe(pixels)
+    assert described is not None
+    means = pixels[:, :, 0].reshape(32, 2, 32, 3).mean(axis=(1, 3))
+    stretched = (means - means.min()) / (means.max() - means.min()) * 255
+    assert np.abs(described[1][:1024].reshape(32, 32) - stretched).max() <= 0.51
+
+
+def test_the_hash_is_the_sign_of_the_low_frequencies_against_their_median() -> None:
+    for seed in range(10):
+        pixels = picture(seed, (64, 64))
+        described = phash.describe(pixels)
+        assert described is not None
+        grey = pixels @ np.array([19595, 38470, 7471]) / 65536
+        low = dctn(grey.reshape(32, 2, 32, 2).mean(axis=(1, 3)), norm=None)
+        low /= np.where(np.arange(32) == 0, 1, 1)
+        low = low[:8, :8].ravel()
+        bits = low > np.median(low[1:])
+        bits[0] = False
+        wanted = sum(1 << k for k in np.flatnonzero(bits).tolist())
+        assert (described[0] ^ wanted).bit_count() <= 1  # the one whose coefficient is the median
+
+
+def test_the_likeness_is_the_lesser_of_correlation_and_colour_agreement() -> None:
+    colour = picture(11)
+    blobs = [png(colour), lit(colour, 0.7)]
+    x, y = (phash.describe(decode(blob)) for blob in blobs)
+    assert x is not None
+    assert y is not None
+    grey = np.corrcoef(x[1][:1024].astype(float), y[1][:1024].astype(float))[0, 1]
+    apart = np.abs(x[1][1024:].astype(float) - y[1][1024:].astype(float)).mean()
+    (row,) = resolve(PHash(threshold=0.5), table_of(list(blobs))).to_pylist()
+    assert row["exact"] == pytest.approx(min(grey, 1 - 2 * apart / 255), abs=1e-12)
+    assert row["estimated"] == 1 - (x[0] ^ y[0]).bit_count() / 64
+    assert (row["rule"], row["threshold"], row["value"]) == ("near-duplicate", 0.5, row["exact"])
+
+
+# ---------------------------------------------------------------- banding
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3, 8, 15, 31])
+def test_the_stretches_find_every_pair_within_the_radius(radius: int) -> None:
+    rng = np.random.default_rng(radius)
+    base = rng.integers(0, 2**64, 60, dtype=np.uint64)
+    near = base.copy()
+    for row in range(60):
+        for bit in rng.permutation(64)[: rng.integers(0, radius + 1)]:
+            near[row] ^= np.uint64(1) << np.uint64(bit)
+    hashes = np.concatenate([base, near, rng.integers(0, 2**64, 60, dtype=np.uint64)])
+    apart = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
+    shares = np.zeros(apart.shape, np.bool_)
+    stretches = list(_stretches(hashes, radius + 1))
+    assert len(stretches) == radius + 1
+    for stretch in stretches:
+        shares |= stretch[:, None] == stretch[None, :]
+    assert shares[apart <= radius].all()
+
+
+@pytest.mark.parametrize("radius", [0, 4, 8])
+def test_the_walk_is_the_brute_force_one(radius: int) -> None:
+    """All thumbnails alike: only the distance decides, over all pairs."""
+    rng = np.random.default_rng(20 + radius)
+    hashes = rng.integers(0, 2**64, 40, dtype=np.uint64)
+    hashes = np.concatenate([hashes] * 8)
+    for row in range(len(hashes)):
+        for bit in rng.permutation(64)[: rng.integers(0, 2 + radius)]:
+            hashes[row] ^= np.uint64(1) << np.uint64(bit)
+    kept: list[int] = []
+    wanted = []
+    for row, own in enumerate(hashes.tolist()):
+        twin = next((other for other in kept if (own ^ int(hashes[other])).bit_count() <= radius), None)
+        if twin is None:
+            kept.append(row)
+        else:
+            wanted.append((row, twin))
+    thumbnail = np.arange(phash.BYTES, dtype=np.uint8)
+    places = np.full(len(hashes), thumbnail.ctypes.data, np.uint64)
+    bands = radius + 1
+    shared = select.buckets(_stretches(hashes, bands), bands, np.ones(len(hashes), np.bool_))
+    chosen = select.images(shared, hashes, radius, places, 1.0)
+    assert list(zip(chosen.dropped.tolist(), chosen.twin.tolist(), strict=True)) == wanted
+    assert wanted
+
+
+# ---------------------------------------------------------------- order and partitions
+
+MANY = table_of(
+    [png(picture(seed, (40, 40))) for seed in range(20)]
+    + [jpeg(picture(seed, (40, 40)), 90) for seed in range(0, 20, 2)]
+    + [rescaled(picture(seed, (40, 40)), 2.0) for seed in range(0, 20, 4)]
+    + [None, b"broken"]
+)
+MATCH = PHash()
+MANY_SKETCH = MATCH.sketch(MANY)
+MANY_STATE = MATCH.resolve([MANY_SKETCH])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.randoms(use_true_random=False), st.lists(st.integers(0, 35), max_size=5))
+def test_neither_order_nor_partitioning_matters(rng: random.Random, cuts: list[int]) -> None:
+    order = list(range(MANY_SKETCH.num_rows))
+    rng.shuffle(order)
+    shuffled = MANY_SKETCH.take(order)
+    parts = [shuffled.slice(low, high - low) for low, high in pairwise([0, *sorted(cuts), shuffled.num_rows])]
+    rng.shuffle(parts)
+    assert MATCH.resolve(parts).equals(MANY_STATE)
+    assert MANY_STATE.num_rows >= 12
+
+
+def test_sketching_in_parts_and_from_files_gives_the_same(tmp_path: Path) -> None:
+    mapped = []
+    for start in range(0, MANY.num_rows, 10):
+        sketch = MATCH.sketch(MANY.slice(start, 10))
+        path = str(tmp_path / f"{start}.arrow")
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, sketch.schema) as writer:
+            writer.write_table(sketch, max_chunksize=3)
+        mapped.append(pa.ipc.open_file(pa.memory_map(path)).read_all())
+    assert MATCH.resolve(mapped[::-1]).equals(MANY_STATE)
+
+
+def test_keep_by_a_column() -> None:
+    pixels = picture(12)
+    table = table_of([png(pixels), rescaled(pixels, 2.0)], stars=[2, 1])
+    (row,) = resolve(PHash(keep=("-stars",)), table).to_pylist()
+    assert row["twin"] == table.column("_id")[0].as_py()
+    with pytest.raises(ConfigError, match="'sharpness', which the table does not have"):
+        PHash(keep=("-sharpness",)).sketch(table)
+
+
+# ---------------------------------------------------------------- nothing to do, refusals
+
+
+def test_zero_sketches_and_empty_tables() -> None:
+    match = PHash()
+    assert match.resolve([]).equals(STATE.empty_table())
+    empty = table_of([])
+    assert match.resolve([match.sketch(empty), match.sketch(empty)]).equals(STATE.empty_table())
+    no_chunk = pa.table({"_id": pa.chunked_array([], pa.string()), "image": pa.chunked_array([], pa.binary())})
+    assert match.resolve([match.sketch(no_chunk)]).equals(STATE.empty_table())
+    nulls = pa.table({"_id": ["0" * 32], "image": pa.nulls(1)})
+    assert match.resolve([match.sketch(nulls), MANY_SKETCH]).equals(MANY_STATE)
+
+
+def test_large_binary() -> None:
+    large = MANY.set_column(1, "image", MANY.column("image").cast(pa.large_binary()))
+    assert MATCH.resolve([MATCH.sketch(large)]).equals(MANY_STATE)
+
+
+def test_a_table_without_images_is_refused() -> None:
+    with pytest.raises(SchemaError, match="needs a column image"):
+        MATCH.sketch(pa.table({"_id": ["a"]}))
+    with pytest.raises(SchemaError, match="string holds no images"):
+        MATCH.sketch(pa.table({"_id": ["a"], "image": ["text"]}))
+
+
+def test_sketches_of_texts_or_of_another_version_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = MinHash().sketch(pa.table({"_id": ["a"], "text": ["b"]}))
+    with pytest.raises(SchemaError, match="other settings or by another version"):
+        MATCH.resolve([texts])
+    monkeypatch.setattr("dedup.image.SPEC", 2)
+    with pytest.raises(SchemaError, match="another version"):
+        MATCH.resolve([MANY_SKETCH])
+
+
+@pytest.mark.parametrize(
+    "bad", [{"threshold": 0}, {"threshold": 1.1}, {"radius": -1}, {"radius": 32}, {"x": 1}], ids=str
+)
+def test_bad_settings_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        PHash(**bad)
