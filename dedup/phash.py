@@ -10,9 +10,11 @@
 - *Hash.* The 8 x 8 lowest frequencies of the two-dimensional DCT-II of the thumbnail, with cosines in units
   of 2**-14; bit ``8 u + v`` is set where coefficient (u, v) is above the median of the 63 without the mean;
   that of the mean is 0. (Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash Functions.)
+- *Colour.* R - G and B - G of 8 x 8 means over areas, as a share of the stretch of the grey thumbnail: so
+  exposure does not matter here either.
 - *Likeness* of two thumbnails, by which a candidate is verified: the lesser of Pearson's correlation of the
-  grey values, and 1 - the mean absolute difference of the colour differences R - G and B - G on an 8 x 8
-  thumbnail, as a share of the full scale. So the same garment in red and in blue are two.
+  grey values, and 1 - the mean absolute difference of the colour values. So the same garment in red and in
+  blue are two.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ SIDE = 32
 """Height and width of the grey thumbnail."""
 _COLOUR_SIDE = 8
 BYTES = SIDE * SIDE + 2 * _COLOUR_SIDE * _COLOUR_SIDE
-"""Of a stored thumbnail: the grey values, then R - G and B - G, halved, plus 128."""
+"""Of a stored thumbnail: the grey values, then R - G and B - G, halved, plus 128, cut off at 0 and 255."""
 _LOW = 8
 _UNIT = 1 << 14
 _RED, _GREEN, _BLUE = 19595, 38470, 7471  # of 65536: ITU-R 601, as in Pillow
@@ -91,10 +93,9 @@ def describe(image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> tuple[int
         grey, unit = sums @ np.array([_RED, _GREEN, _BLUE], np.int64), area * 65536
     darkest, brightest = int(grey.min()), int(grey.max())
     if image.dtype == np.uint8:
-        black, scale = 0, 255
+        scale = 255
     else:
-        black = int(image.min())
-        scale = max(1, int(image.max()) - black)
+        scale = max(1, int(image.max()) - int(image.min()))
     spread = brightest - darkest
     if spread == 0 or spread * 255 < scale * unit:
         return None
@@ -107,14 +108,14 @@ def describe(image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> tuple[int
     bits[0] = False
     code = sum(1 << k for k in np.flatnonzero(bits).tolist())
     thumb = ((fine * 255 + (1 << 19)) >> 20).astype(np.uint8).ravel()
-    return code, np.concatenate([thumb, _colours(image, black, scale)])
+    return code, np.concatenate([thumb, _colours(image, spread)])
 
 
-def _colours(image: npt.NDArray[np.integer], black: int, scale: int) -> npt.NDArray[np.uint8]:
+def _colours(image: npt.NDArray[np.integer], spread: int) -> npt.NDArray[np.uint8]:
     if image.shape[2] == 1:
         return np.full(2 * _COLOUR_SIDE * _COLOUR_SIDE, 128, np.uint8)
-    area = image.shape[0] * image.shape[1]
-    sums = _means(image, _COLOUR_SIDE) - black * area
-    differences = np.stack([sums[:, :, 0] - sums[:, :, 1], sums[:, :, 2] - sums[:, :, 1]])
-    halves = (differences * 255) // (2 * scale * area)
-    return np.asarray(halves + 128, np.uint8).ravel()
+    sums = _means(image, _COLOUR_SIDE)
+    differences = np.stack([sums[:, :, 0] - sums[:, :, 1], sums[:, :, 2] - sums[:, :, 1]]).ravel().tolist()
+    # Python's integers: with 16 bits and a hundred million pixels the product has 67 bits
+    halves = [each * 255 * 65536 // (2 * spread) for each in differences]
+    return np.clip(np.array(halves) + 128, 0, 255).astype(np.uint8)

@@ -5,14 +5,14 @@ is the label), WebDataset tar archives, DICOM; the first, the second, text and t
 and ``.zst``. From paths, globs (``**``), folders, and ``s3://`` URLs (``AWS_ENDPOINT_URL``,
 ``AWS_REGION`` and the usual credentials are honoured).
 
-Every line, row, member or file becomes a record or a row of drops; a blank line is neither.
+Every line, row, member or file becomes a record or a row of drops; a blank line is neither, nor is a
+file whose name begins with a dot or an underscore, or one of another format than the one that was set.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ from pydantic import Field, field_validator, model_validator
 from lake.errors import InputError, StorageError
 from lake.formats.places import Found, find, is_url, locate, open_file
 from lake.formats.rows import Reading, Rows, dropped
-from lake.formats.splits import UNREADABLE, File, Piece, Split, Taken, group, new_pieces
+from lake.formats.splits import UNKNOWN, UNREADABLE, File, Piece, Split, Taken, group, new_pieces
 from lake.op import Outcome, Step
 from lake.schema import RECORD
 
@@ -50,7 +50,6 @@ _COMPRESSED = frozenset({"jsonl", "csv", "text", "webdataset"})
 _FOLDER_LABELS = frozenset({"text", "images", "dicom"})
 _BATCH = 16 << 20
 _JOIN = 3 << 19  # bytes: smaller outcomes are joined, larger ones passed on as they are
-_log = logging.getLogger(__name__)
 
 
 class Files(Step):
@@ -134,7 +133,7 @@ class Files(Step):
                 kind, compression = self._format(found, folder)
                 if not kind:
                     continue
-                known += 1
+                known += kind != UNKNOWN
                 if found.path in pieces:
                     continue
                 file = File(found.path, kind, compression, 0, 0, None, 0, 0, "")
@@ -169,8 +168,8 @@ class Files(Step):
             raise InputError("cannot tell the format", where=found.path, hint="rename the file, or set format:")
         if compression and kind and kind not in _COMPRESSED:
             raise InputError(f"a compressed file of format {kind}", where=found.path, hint="unpack it first")
-        if not kind:
-            _log.info("%s is left out: no known format", found.path)
+        if not kind and self.format == "auto" and not found.path.rpartition("/")[2].startswith("_"):
+            kind = UNKNOWN  # a row of drops: whoever looks for it must find it
         return kind, compression
 
     def _wanted(self, found: Found, kind: str) -> bool:
@@ -193,7 +192,9 @@ class Files(Step):
             try:
                 if piece.file.fingerprint == UNREADABLE:
                     open_file(address).close()  # says why, if it still cannot be
-                    yield _unreadable(piece, how, "it could not be read when the run was planned")
+                    yield _refused(piece, how, "unreadable-file", "not when the run was planned")
+                elif piece.file.format == UNKNOWN:
+                    yield _refused(piece, how, UNKNOWN, None)
                 elif piece.file.format in {"text", "images", "dicom"}:
                     _take(piece, address, how, rows)
                     if rows.full:
@@ -201,7 +202,7 @@ class Files(Step):
                 else:
                     yield from _outcomes(piece, address, how)
             except (PermissionError, FileNotFoundError) as error:
-                yield _unreadable(piece, how, error.strerror or str(error))
+                yield _refused(piece, how, "unreadable-file", error.strerror or str(error))
             except OSError as error:
                 raise StorageError(
                     "reading a source failed", where=piece.file.uri, why=str(error), hint="run it again"
@@ -231,8 +232,8 @@ class Files(Step):
         )  # fmt: skip
 
 
-def _unreadable(piece: Piece, how: Reading, why: str) -> Outcome:
-    return Outcome(how.schema.empty_table(), dropped([(piece.file.uri, None, "unreadable-file", why)]))
+def _refused(piece: Piece, how: Reading, rule: str, why: str | None) -> Outcome:
+    return Outcome(how.schema.empty_table(), dropped([(piece.file.uri, None, rule, why)]))
 
 
 def _has_dicom_magic(found: Found, folder: Path) -> bool:

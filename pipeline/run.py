@@ -39,6 +39,9 @@ POLICIES = pa.schema(
 )
 """The ``_policies`` table: every policy that was learned, and from what."""
 
+_NO_REJECTS = frozenset({"exact-duplicate", "unknown-format"})
+"""Drops of ingest that are no bad rows: a content that is kept already, a file that is no data."""
+
 
 @dataclass
 class Run:
@@ -247,7 +250,7 @@ class Run:
             number
             for step in reports[INGEST]["steps"]
             for rule, number in step["drops"].items()
-            if rule != "exact-duplicate"
+            if rule not in _NO_REJECTS
         )
         return "rejects" if bad > self.config.allowed_rejects * read else "ok"
 

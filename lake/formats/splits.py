@@ -15,10 +15,13 @@ import pyarrow.parquet as pq
 from lake.errors import InputError
 from lake.formats.places import Found, Readable, is_url, locate, open_file, readable
 
-__all__ = ["UNREADABLE", "File", "Piece", "Split", "Taken", "group", "new_pieces"]
+__all__ = ["UNKNOWN", "UNREADABLE", "File", "Piece", "Split", "Taken", "group", "new_pieces"]
 
 UNREADABLE = "unreadable"
 """The fingerprint of a file that could not be opened: it is tried again as soon as it can be."""
+
+UNKNOWN = "unknown-format"
+"""The format, and the rule, of a file that was found beside others and that no reader knows."""
 
 _EDGE = 64 * 1024
 _SCAN = 256 << 10

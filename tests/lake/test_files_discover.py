@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -205,7 +206,8 @@ def test_globs_folders_and_hidden_files(tmp_path: Path) -> None:
         later(tmp_path / name, LINES[0])
 
     def uris(*paths: str) -> list[str]:
-        return [p.file.uri for s in Files(paths=list(paths)).discover({}, base=tmp_path) for p in s.pieces]
+        splits = Files(paths=list(paths)).discover({}, base=tmp_path)
+        return [p.file.uri for s in splits for p in s.pieces if s.format == "jsonl"]
 
     assert uris("*.jsonl") == ["a.jsonl"]
     assert uris("**/*.jsonl") == ["a.jsonl", "x/b.jsonl", "x/y/c.jsonl"]
@@ -300,3 +302,13 @@ def test_names_that_are_not_utf8_are_escaped_in_the_source(tmp_path: Path) -> No
 def test_wrong_settings_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Files"):
         Files(**{"paths": "x", **options})
+
+
+def test_a_file_of_no_known_format_beside_others_is_listed(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.heic", ".hidden", "_SUCCESS"):
+        (tmp_path / name).write_text('{"text": "x"}\n')
+    files = Files(paths=".")
+    splits = files.discover({}, base=tmp_path)
+    drops = pa.concat_tables([outcome.drops for split in splits for outcome in files.read(split)])
+    assert [(row["_source"]["uri"], row["rule"]) for row in drops.to_pylist()] == [("b.heic", "unknown-format")]
+    assert files.discover({each.uri: each for each in files.taken(splits)}, base=tmp_path) == []
