@@ -118,4 +118,4 @@ def _colours(image: npt.NDArray[np.integer], spread: int) -> npt.NDArray[np.uint
     differences = np.stack([sums[:, :, 0] - sums[:, :, 1], sums[:, :, 2] - sums[:, :, 1]]).ravel().tolist()
     # Python's integers: with 16 bits and a hundred million pixels the product has 67 bits
     halves = [each * 255 * 65536 // (2 * spread) for each in differences]
-    return np.clip(np.array(halves) + 128, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.array(halves) + 128, 0, 255), np.uint8)

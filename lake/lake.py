@@ -12,12 +12,13 @@ from types import MappingProxyType
 
 import pyarrow as pa
 
-from lake import locks, parts, pending, show
-from lake.delta import Change
+from lake import show
+from lake.delta import locks, parts, pending
+from lake.delta.commit import Change
+from lake.delta.parts import Part
+from lake.delta.snapshot import snapshot
 from lake.errors import LakeError, NotALakeError
-from lake.parts import Part
 from lake.scratch import Scratch
-from lake.snapshot import snapshot
 from lake.storage import TEMPORARY, Storage, open_storage
 from lake.table import Commit, Table
 
@@ -199,7 +200,7 @@ class Lake:
     ) -> dict[str, int]:
         """Commit staged parts to one or several tables: all or nothing, and exactly once.
 
-        The same commit again changes nothing and answers the same; how it works: :mod:`lake.pending`.
+        The same commit again changes nothing and answers the same; how it works: :mod:`lake.delta.pending`.
 
         Args:
             changes: one per table; the first is the one that decides under a race.
@@ -233,7 +234,7 @@ class Lake:
 
     @contextmanager
     def lock(self, name: str, *, wait: float = 0.0) -> Iterator[None]:
-        """Be the only holder of ``name``; what that is worth in an object store: :mod:`lake.locks`.
+        """Be the only holder of ``name``; what that is worth in an object store: :mod:`lake.delta.locks`.
 
         Raises:
             ConcurrentRunError: another process holds it: which, where and since when.

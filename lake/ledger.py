@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lake.delta.scan import batches, prune
 from lake.lake import Lake
-from lake.scan import batches, prune
 from lake.schema import LEDGER, RUNS
 
 __all__ = ["DROPS_BY", "DROPS_TABLE", "FILES_TABLE", "RUNS_TABLE", "drops", "last_run", "runs", "taken"]

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from lake.delta import Change
+from lake.delta.commit import Change
+from lake.delta.parts import Part, read_footer
+from lake.delta.pending import pending
+from lake.delta.scan import part_tables
+from lake.delta.snapshot import log_entry, snapshot, version_range
 from lake.lake import Lake
-from lake.parts import Part, read_footer
-from lake.pending import pending
-from lake.scan import part_tables
 from lake.scratch import FOLDER as STAGING
-from lake.snapshot import log_entry, snapshot, version_range
 from lake.storage import TEMPORARY, Storage
 
 __all__ = ["Compaction", "Finding", "compact", "vacuum", "verify"]

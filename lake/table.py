@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import show
+from lake.delta.parts import Part
+from lake.delta.scan import batches, part_tables, project, prune
+from lake.delta.snapshot import Snapshot, commit_info, snapshot, version_range
 from lake.errors import LakeError, MissingTableError
-from lake.parts import Part
-from lake.scan import batches, part_tables, project, prune
-from lake.snapshot import Snapshot, commit_info, snapshot, version_range
 from lake.storage import Storage
 
 __all__ = ["Commit", "Table"]

@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from lake.delta.scan import part_tables
 from lake.files import Files, Split
 from lake.ids import IdSet
 from lake.lake import Lake
-from lake.scan import part_tables
 from lake.schema import RECORD, drops
 from pipeline.context import Context
 from pipeline.stage import Emitted, StepCount, by_rule, ledger_part

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 
 import lake as lake_package
-from lake import pending
-from lake.delta import Stamp, commit_table, prepare
+from lake.delta import pending
+from lake.delta.commit import Stamp, commit_table, prepare
 from lake.errors import ConcurrentRunError, LakeError
 from lake.lake import Change, Lake, Part
 from lake.maintenance import verify
@@ -30,7 +30,9 @@ import os, signal, sys, time
 import deltalake
 import pyarrow as pa
 import pyarrow.dataset
-from lake import delta, pending, storage
+from lake import storage
+from lake.delta import commit as delta
+from lake.delta import pending
 from lake.lake import Change, Lake
 schema = pa.schema([("x", pa.int64())])
 

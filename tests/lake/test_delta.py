@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 
 import lake as lake_package
-from lake import delta, pending
-from lake.delta import prepare
+from lake.delta import commit as delta
+from lake.delta import pending
+from lake.delta.commit import prepare
+from lake.delta.snapshot import snapshot
 from lake.errors import ConcurrentRunError, MissingPartError, MissingTableError, SchemaError, StorageError
 from lake.lake import Change, Lake, Part
-from lake.snapshot import snapshot
 
 ROOT = Path(lake_package.__file__).parents[1]
 SCHEMA = pa.schema([("x", pa.int64())])

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lake import ledger, parts
+from lake import ledger
+from lake.delta import parts
 from lake.errors import MissingPartError, MissingTableError, SchemaError
 from lake.lake import Change, Lake, Part
 from lake.schema import LEDGER, MANIFEST, RECORD, RUNS

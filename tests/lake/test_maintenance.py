@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 import lake as lake_package
-from lake import maintenance, pending
-from lake.delta import Stamp, commit_table
+from lake import maintenance
+from lake.delta import pending
+from lake.delta.commit import Stamp, commit_table
 from lake.errors import ConcurrentRunError, MissingTableError
 from lake.lake import Change, Lake, Part
 from lake.maintenance import compact, vacuum, verify

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pytest
 
 import lake as lake_package
-from lake import ledger, locks, parts, pending
-from lake.delta import commit_table, prepare
+from lake import ledger
+from lake.delta import locks, parts, pending
+from lake.delta.commit import commit_table, prepare
 from lake.errors import ConcurrentRunError, MissingPartError, NotALakeError, StorageError
 from lake.lake import Change, Lake, Part
 from lake.maintenance import compact, vacuum, verify

@@ -35,11 +35,21 @@ from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 
-from lake.delta import Change, Stamp, State, commit_table, find_commit, new_columns, prepare, refuse, state
+from lake.delta.commit import (
+    Change,
+    Stamp,
+    State,
+    commit_table,
+    find_commit,
+    new_columns,
+    prepare,
+    refuse,
+    state,
+)
+from lake.delta.locks import lock
+from lake.delta.parts import Part, canonical, check_part, file_schema
+from lake.delta.snapshot import snapshot
 from lake.errors import ConcurrentRunError, LakeError, SchemaError
-from lake.locks import lock
-from lake.parts import Part, canonical, check_part, file_schema
-from lake.snapshot import snapshot
 from lake.storage import Storage
 
 __all__ = ["FOLDER", "Pending", "commit", "pending", "recover"]

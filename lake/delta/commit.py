@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lake.delta.parts import Part, canonical
+from lake.delta.snapshot import Snapshot, commit_info, first_line, snapshot
 from lake.errors import ConcurrentRunError, MissingTableError, SchemaError, StorageError
-from lake.parts import Part, canonical
-from lake.snapshot import Snapshot, commit_info, first_line, snapshot
 from lake.storage import Storage
 
 if TYPE_CHECKING:

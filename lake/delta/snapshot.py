@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lake.delta.parts import Part
 from lake.errors import LakeError, MissingTableError
-from lake.parts import Part
 from lake.storage import Storage
 
 if TYPE_CHECKING:

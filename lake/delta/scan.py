@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from lake.delta.parts import Part
 from lake.errors import MissingPartError, SchemaError
-from lake.parts import Part
 from lake.storage import Storage
 
 __all__ = ["batches", "part_tables", "project", "prune"]
