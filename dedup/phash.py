@@ -92,10 +92,7 @@ def describe(image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> tuple[int
         # (h w 65535) 65536 < 2**59 for the largest image that is read
         grey, unit = sums @ np.array([_RED, _GREEN, _BLUE], np.int64), area * 65536
     darkest, brightest = int(grey.min()), int(grey.max())
-    if image.dtype == np.uint8:
-        scale = 255
-    else:
-        scale = max(1, int(image.max()) - int(image.min()))
+    scale = 255 if image.dtype == np.uint8 else max(1, int(image.max()) - int(image.min()))
     spread = brightest - darkest
     if spread == 0 or spread * 255 < scale * unit:
         return None

@@ -14,8 +14,7 @@ records (``dedup`` decides about those that are merely alike).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,7 @@ __all__ = ["IdSet", "content_ids", "halves"]
 
 _HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), dtype=np.uint16)
 _DIGITS = 32
+_MANY = 64  # rows from which the kernel is worth the loading of Numba
 _NO_DIGIT = 255
 _HEADER = np.dtype([("tag", "S1"), ("length", "<u8")])  # packed: 9 bytes
 
@@ -55,49 +55,59 @@ def content_ids(text: pa.Array | None, image: pa.Array | None) -> pa.StringArray
     if any(len(column) != n for _, column in columns):
         raise ValueError("the text and the image column differ in length")
     digests = _digests(columns)
-    raw = np.frombuffer(b"".join(digests), dtype=np.uint8)
+    raw = np.frombuffer(digests, dtype=np.uint8)
     offsets = np.arange(0, 32 * n + 1, 32, dtype=np.int32 if 32 * n < 2**31 else np.int64)
     kind = pa.StringArray if offsets.dtype == np.int32 else pa.LargeStringArray
     return kind.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(_HEX[raw]))
 
 
-def _digests(columns: list[tuple[bytes, pa.Array]]) -> list[bytes]:
+def _digests(columns: list[tuple[bytes, pa.Array]]) -> bytes:
+    """16 bytes a row."""
     start = hashlib.blake2b(b"", digest_size=16, person=b"gristmill1")
     n = len(columns[0][1])
-    if len(columns) == 1 and not columns[0][1].null_count:  # the common case, without a call for each row
-        head, data, ends = _buffers(*columns[0])
-        digests = []
-        begin = ends[0]
-        for i, end in enumerate(ends[1:]):
-            state = start.copy()
-            state.update(head[9 * i : 9 * i + 9])
-            state.update(data[begin:end])
-            digests.append(state.digest())
-            begin = end
-        return digests
+    if len(columns) == 1 and n >= _MANY and not columns[0][1].null_count:
+        return _digests_of_one(*columns[0])
     states = [start.copy() for _ in range(n)]
     for tag, column in columns:
         head, data, ends = _buffers(tag, column)
         for i in np.flatnonzero(np.asarray(column.is_valid())).tolist():
             states[i].update(head[9 * i : 9 * i + 9])
             states[i].update(data[ends[i] : ends[i + 1]])
-    return [state.digest() for state in states]
+    return b"".join([state.digest() for state in states])
+
+
+def _digests_of_one(tag: bytes, column: pa.Array) -> bytes:
+    """The common case in one call, which leaves the interpreter to the other threads."""
+    from lake._kernels import blake2b_rows
+
+    _, _, data = column.buffers()
+    out = np.empty((len(column), 2), np.uint64)
+    blake2b_rows(tag[0], np.frombuffer(data or b"", np.uint8), _offsets(column).astype(np.int64), out)
+    return out.tobytes()
 
 
 def _buffers(tag: bytes, column: pa.Array) -> tuple[bytes, memoryview, list[int]]:
     """Headers of 9 bytes a row, the column's bytes (not copied), and where each row starts and ends there."""
     n = len(column)
-    wide = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
-    _, offset_buffer, data_buffer = column.buffers()
-    if n == 0 or offset_buffer is None:
-        return b"", memoryview(b""), [0] * (n + 1)
-    offsets = np.frombuffer(offset_buffer, dtype=np.int64 if wide else np.int32)
-    offsets = offsets[column.offset : column.offset + n + 1]
+    offsets = _offsets(column)
+    data_buffer = column.buffers()[2]
     headers = np.empty(n, dtype=_HEADER)
     headers["tag"] = tag
     headers["length"] = np.diff(offsets)
     data = memoryview(data_buffer) if data_buffer is not None else memoryview(b"")
     return headers.tobytes(), data, offsets.tolist()
+
+
+def _offsets(column: pa.Array) -> npt.NDArray[np.signedinteger]:
+    """Where each row starts in the column's bytes, and where the last one ends; shape (n + 1,)."""
+    wide = pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type)
+    buffer = column.buffers()[1]
+    if len(column) == 0 or buffer is None:
+        return np.zeros(len(column) + 1, np.int64)
+    offsets: npt.NDArray[np.signedinteger] = (
+        np.frombuffer(buffer, np.int64) if wide else np.frombuffer(buffer, np.int32)
+    )
+    return offsets[column.offset : column.offset + len(column) + 1]
 
 
 def _flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -188,7 +198,8 @@ class IdSet:
         keys = np.ascontiguousarray(keys, dtype=np.uint64)
         new = np.zeros(len(keys), dtype=np.bool_)
         zeros = np.flatnonzero((keys[:, 0] == 0) & (keys[:, 1] == 0))
-        insert = _insert()
+        from lake._kernels import insert
+
         # In slices, so that a batch full of known ids does not make the table grow.
         for start in range(0, len(keys), 65_536):
             part = keys[start : start + 65_536]
@@ -207,7 +218,8 @@ class IdSet:
             slots *= 2
         old = self._slots
         self._slots = np.zeros((slots, 2), dtype=np.uint64)
-        insert = _insert()
+        from lake._kernels import insert
+
         for start in range(0, len(old), 1 << 20):  # bounded scratch memory
             part = old[start : start + (1 << 20)]
             insert(self._slots, part, np.zeros(len(part), dtype=np.bool_))
@@ -219,35 +231,3 @@ class IdSet:
     def nbytes(self) -> int:
         """Bytes of the table."""
         return self._slots.nbytes
-
-
-@cache
-def _insert() -> Callable[[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.bool_]], int]:
-    """The kernel: compiled on first use (about a second)."""
-    import numba
-
-    def insert(slots: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64], new: npt.NDArray[np.bool_]) -> int:
-        mask = np.uint64(len(slots) - 1)
-        zero = np.uint64(0)
-        one = np.uint64(1)
-        added = 0
-        for i in range(len(keys)):
-            high, low = keys[i, 0], keys[i, 1]
-            if high == zero and low == zero:
-                continue
-            at = low & mask
-            while True:
-                if slots[at, 0] == high and slots[at, 1] == low:
-                    break
-                if slots[at, 0] == zero and slots[at, 1] == zero:
-                    slots[at, 0] = high
-                    slots[at, 1] = low
-                    new[i] = True
-                    added += 1
-                    break
-                at = (at + one) & mask
-        return added
-
-    compiled: Callable[[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.bool_]], int]
-    compiled = numba.njit("int64(uint64[:,::1], uint64[:,::1], boolean[::1])", nogil=True)(insert)
-    return compiled

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from lake.formats.places import Readable, open_file
@@ -24,10 +26,11 @@ class BrokenStreamError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines (the last may lack its line end), and the number of the first one."""
+    """Whole lines (the last may lack its line end), the number of the first one, and where line feeds are."""
 
     data: bytes
     row: int
+    feeds: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,8 @@ def blocks(
     A line over ``max_row_bytes`` is never held in memory as a whole. ``first``: the stream starts
     at the start of its file, where a byte order mark is taken off.
     """
+    from lake._kernels import line_ends
+
     held = _Held(max_row_bytes)
     broken = ""
     while not broken:
@@ -158,15 +163,16 @@ def blocks(
                 row += 1
             head = held.joined(chunk, cut)
             if head:
-                yield Block(head, row)
-                row += head.count(b"\n")
+                feeds = line_ends(np.frombuffer(head, np.uint8))
+                yield Block(head, row, feeds)
+                row += len(feeds)
         held.keep(chunk, cut)
     if broken:
         yield Stop(row, broken)
     elif held.skipping:
         yield TooLong(row)
     elif held.length:
-        yield Block(b"".join(held.parts), row)
+        yield Block(b"".join(held.parts), row, np.empty(0, np.int64))
 
 
 class _Held:

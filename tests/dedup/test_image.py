@@ -18,8 +18,7 @@ from PIL import Image, ImageEnhance
 from pydantic import ValidationError
 from scipy.fft import dctn
 
-from dedup import MinHash, PHash, phash, select
-from dedup.image import _stretches
+from dedup import MinHash, PHash, phash
 from dedup.sketch import STATE
 from lake.errors import ConfigError, SchemaError
 from lake.ids import content_ids
@@ -278,48 +277,24 @@ def test_the_likeness_is_the_lesser_of_correlation_and_colour_agreement() -> Non
 # ---------------------------------------------------------------- banding
 
 
-@pytest.mark.parametrize("radius", [0, 1, 3, 8, 15, 31])
-def test_the_stretches_find_every_pair_within_the_radius(radius: int) -> None:
+@pytest.mark.parametrize("radius", [0, 3, 8, 11])
+def test_a_decision_misses_no_pair_within_the_radius(radius: int) -> None:
+    """Pairs of alike thumbnails whose hashes differ in just so many bits, drawn anew for each pair."""
     rng = np.random.default_rng(radius)
-    base = rng.integers(0, 2**64, 60, dtype=np.uint64)
-    near = base.copy()
-    for row in range(60):
-        for bit in rng.permutation(64)[: rng.integers(0, radius + 1)]:
-            near[row] ^= np.uint64(1) << np.uint64(bit)
-    hashes = np.concatenate([base, near, rng.integers(0, 2**64, 60, dtype=np.uint64)])
-    apart = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
-    shares = np.zeros(apart.shape, np.bool_)
-    stretches = list(_stretches(hashes, radius + 1))
-    assert len(stretches) == radius + 1
-    for stretch in stretches:
-        shares |= stretch[:, None] == stretch[None, :]
-    assert shares[apart <= radius].all()
-
-
-@pytest.mark.parametrize("radius", [0, 4, 8])
-def test_the_walk_is_the_brute_force_one(radius: int) -> None:
-    """All thumbnails alike: only the distance decides, over all pairs."""
-    rng = np.random.default_rng(20 + radius)
-    hashes = rng.integers(0, 2**64, 40, dtype=np.uint64)
-    hashes = np.concatenate([hashes] * 8)
-    for row in range(len(hashes)):
-        for bit in rng.permutation(64)[: rng.integers(0, 2 + radius)]:
-            hashes[row] ^= np.uint64(1) << np.uint64(bit)
-    kept: list[int] = []
-    wanted = []
-    for row, own in enumerate(hashes.tolist()):
-        twin = next((other for other in kept if (own ^ int(hashes[other])).bit_count() <= radius), None)
-        if twin is None:
-            kept.append(row)
-        else:
-            wanted.append((row, twin))
-    thumbnail = np.arange(phash.BYTES, dtype=np.uint8)
-    places = np.full(len(hashes), thumbnail.ctypes.data, np.uint64)
-    bands = radius + 1
-    shared = select.buckets(_stretches(hashes, bands), bands, np.ones(len(hashes), np.bool_))
-    chosen = select.images(shared, hashes, radius, places, 1.0)
-    assert list(zip(chosen.dropped.tolist(), chosen.twin.tolist(), strict=True)) == wanted
-    assert wanted
+    match = PHash(radius=radius, keep=())
+    thumbnail = match.sketch(table_of([png(picture(14))])).column("thumbnail")[0].as_py()
+    hashes, ids, wanted = [], [], []
+    for pair in range(300):
+        apart = radius + pair % 2  # within, beyond, within, ...
+        one = int(rng.integers(0, 2**64, dtype=np.uint64))
+        hashes += [one, one ^ sum(1 << bit for bit in rng.permutation(64)[:apart].tolist())]
+        ids += [f"{pair:031x}0", f"{pair:031x}1"]
+        wanted += [(ids[-1], ids[-2])] if apart <= radius else []
+    empty = match.sketch(table_of([]))
+    columns = {"_id": ids, "hash": pa.array(hashes, pa.uint64()), "thumbnail": [thumbnail] * 600}
+    sketch = pa.table({name: pa.array(columns[name], empty.schema.field(name).type) for name in columns})
+    state = match.resolve([sketch.replace_schema_metadata(empty.schema.metadata)])
+    assert [(row["_id"], row["twin"]) for row in state.to_pylist()] == wanted
 
 
 # ---------------------------------------------------------------- order and partitions

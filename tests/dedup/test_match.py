@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from dedup import MinHash
 from dedup.shingle import shingle_sets
 from dedup.sketch import STATE
-from lake.errors import ConfigError, SchemaError
+from lake.errors import SchemaError
 from lake.ids import content_ids
 from lake.schema import DROPS
 
@@ -222,53 +222,6 @@ def test_an_empty_table_among_full_ones() -> None:
     words = VOCABULARY[:30]
     tables = [table_of([]), table_of([" ".join(words)]), table_of([None]), table_of([" ".join(words[:-1])])]
     assert match.resolve([match.sketch(table) for table in tables]).num_rows == 1
-
-
-# ---------------------------------------------------------------- keep order
-
-
-def keep_of(keep: list[str], **more: object) -> str:
-    """Which of three near-identical texts stays: a, b or c."""
-    words = VOCABULARY[:100]
-    texts = [" ".join([*words, extra]) for extra in ("x", "yy", "zzz")]
-    names = [f"{digit * 32}" for digit in "abc"]
-    table = pa.table({"_id": names, "text": texts, **more})
-    match = MinHash(keep=tuple(keep))
-    kept = match.bind(resolve(match, table)).apply(table).table
-    return "".join(name[0] for name in kept.column("_id").to_pylist())
-
-
-def test_the_longest_text_stays_by_default() -> None:
-    assert MinHash().keep == ("-length", "_id")
-    assert keep_of(["-length", "_id"]) == "c"
-    assert keep_of(["length"]) == "a"
-
-
-def test_any_column_may_decide() -> None:
-    assert keep_of(["-stars"], stars=[1.0, 3.0, 2.0]) == "b"
-    assert keep_of(["-stars"], stars=[float("nan"), None, -1.0]) == "c"
-    assert keep_of(["stars"], stars=[float("nan"), -1.0, None]) == "b"
-    assert keep_of(["-stars"], stars=[3, 3, 3]) == "a"
-    assert keep_of(["-stars", "-_id"], stars=[3, 3, 3]) == "c"
-    assert keep_of(["when", "-length"], when=pa.array([5, 4, 4], pa.timestamp("s"))) == "c"
-
-
-def test_a_column_named_length_goes_before_the_derived_one() -> None:
-    assert keep_of(["-length"], length=[9, 8, 7]) == "a"
-
-
-def test_the_derived_length_counts_characters() -> None:
-    words = VOCABULARY[:100]
-    table = pa.table(
-        {"_id": ["a" * 32, "b" * 32], "text": [" ".join([*words, "漢字"]), " ".join([*words, "abc"])]}
-    )
-    match = MinHash()
-    assert resolve(match, table).column("_id").to_pylist() == ["a" * 32]
-
-
-def test_a_missing_keep_column_is_a_config_error() -> None:
-    with pytest.raises(ConfigError, match="'stars', which the table does not have"):
-        keep_of(["-stars"])
 
 
 # ---------------------------------------------------------------- recall

@@ -1,9 +1,8 @@
-"""Who goes, against a brute-force walk; the keep order; families."""
+"""Who goes, against a brute-force walk; families."""
 
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +10,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
 
-from dedup import select
+from dedup import phash, select
 from dedup.cluster import components
-from dedup.keep import Keep, columns, rank
+from dedup.image import _stretches
 from dedup.sketch import list_addresses
 from dedup.verify import jaccard
-from lake.errors import ConfigError
 
 
 def walk(
@@ -109,93 +106,51 @@ def test_jaccard_at_its_own_threshold_is_reached(nx: int, ny: int, data: st.Data
     assert jaccard(x, y, math.nextafter(true, 2.0)) is None
 
 
-# ---------------------------------------------------------------- keep order
+# ---------------------------------------------------------------- images: banding
 
 
-def ordered(keep: list[str], **given_columns: object) -> list[str]:
-    table = pa.table(given_columns)
-    order: tuple[str, ...] = TypeAdapter(Keep).validate_python(keep)
-    picked = pa.table({"_id": table.column("_id"), **columns(table, order, {})})
-    return picked.column("_id").take(pa.array(rank(picked, order))).to_pylist()  # type: ignore[no-any-return]
+@pytest.mark.parametrize("radius", [0, 1, 3, 8, 15, 31])
+def test_the_stretches_find_every_pair_within_the_radius(radius: int) -> None:
+    rng = np.random.default_rng(radius)
+    base = rng.integers(0, 2**64, 60, dtype=np.uint64)
+    near = base.copy()
+    for row in range(60):
+        for bit in rng.permutation(64)[: rng.integers(0, radius + 1)]:
+            near[row] ^= np.uint64(1) << np.uint64(bit)
+    hashes = np.concatenate([base, near, rng.integers(0, 2**64, 60, dtype=np.uint64)])
+    apart = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
+    shares = np.zeros(apart.shape, np.bool_)
+    stretches = list(_stretches(hashes, radius + 1))
+    assert len(stretches) == radius + 1
+    for stretch in stretches:
+        shares |= stretch[:, None] == stretch[None, :]
+    assert shares[apart <= radius].all()
 
 
-NAN = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("keep", "wanted"), [(["stars"], "cafbde"), (["-stars"], "bafcde"), (["stars", "-_id"], "cfabde")]
-)
-def test_nulls_and_nan_come_last_either_way(keep: list[str], wanted: str) -> None:
-    stars = pa.array([2.0, 3.0, 1.0, NAN, None, 2.0])
-    assert "".join(ordered(keep, _id=list("abcdef"), stars=stars)) == wanted
-
-
-def test_ties_are_broken_by_the_next_column_and_at_last_by_the_id() -> None:
-    found = ordered(["-stars", "length"], _id=["d", "c", "b", "a"], stars=[5, 5, 5, 1], length=[9, 8, 8, 1])
-    assert found == ["b", "c", "d", "a"]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        pa.array([False, True]),
-        pa.array([1, 2], pa.int8()),
-        pa.array([1, 2**63], pa.uint64()),
-        pa.array(np.array([1.5, 2.5], np.float16)),
-        pa.array(["a", "b"]),
-        pa.array(["a", "b"], pa.large_string()),
-        pa.array(["a", "b"]).cast(pa.string_view()),
-        pa.array(["a", "b"]).dictionary_encode(),
-        pa.array(["b", "a"]).dictionary_encode().take(pa.array([1, 0])),  # the codes are in another order
-        pa.array([b"a", b"b"]),
-        pa.array([1, 2], pa.timestamp("us", "UTC")),
-        pa.array([1, 2], pa.date32()),
-        pa.array([1, 2], pa.duration("s")),
-        pa.array([Decimal("1.10"), Decimal("1.20")]),
-    ],
-    ids=lambda values: str(values.type),
-)
-def test_a_column_of_any_type_that_has_an_order(values: pa.Array) -> None:
-    assert ordered(["score"], _id=["x", "a"], score=values) == ["x", "a"]
-    assert ordered(["-score"], _id=["x", "a"], score=values) == ["a", "x"]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        pa.array([[1], [2]]),
-        pa.array([{"a": 1}, {"a": 2}]),
-        pa.nulls(2),
-        pa.nulls(2, pa.month_day_nano_interval()),
-    ],
-    ids=lambda values: str(values.type),
-)
-def test_a_column_without_an_order_is_refused(values: pa.Array) -> None:
-    with pytest.raises(ConfigError, match=r"'score', whose type .* has no order"):
-        ordered(["score"], _id=["x", "a"], score=values)
-
-
-def test_a_missing_column_is_named_and_what_there_is() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)'stras', which the table does not have.*_id, stars"):
-        ordered(["-stras"], _id=["a"], stars=[1])
-
-
-@pytest.mark.parametrize(
-    ("keep", "why"), [(["-stars", "stars"], "stands twice"), ([""], "is empty"), (["-"], "is empty")]
-)
-def test_a_keep_order_that_makes_no_sense_is_refused(keep: list[str], why: str) -> None:
-    with pytest.raises(ValidationError, match=why):
-        TypeAdapter(Keep).validate_python(keep)
-
-
-def test_an_order_always_ends_in_the_id() -> None:
-    assert TypeAdapter(Keep).validate_python(["-stars"]) == ("-stars", "_id")
-    assert TypeAdapter(Keep).validate_python(["-_id"]) == ("-_id",)
-    assert TypeAdapter(Keep).validate_python([]) == ("_id",)
-
-
-def test_each_id_stands_once_in_the_order() -> None:
-    assert ordered(["-length"], _id=["b", "a", "b", "a"], length=[1, 2, 3, 2]) == ["b", "a"]
+@pytest.mark.parametrize("radius", [0, 4, 8])
+def test_the_walk_is_the_brute_force_one(radius: int) -> None:
+    """All thumbnails alike: only the distance decides, over all pairs."""
+    rng = np.random.default_rng(20 + radius)
+    hashes = rng.integers(0, 2**64, 40, dtype=np.uint64)
+    hashes = np.concatenate([hashes] * 8)
+    for row in range(len(hashes)):
+        for bit in rng.permutation(64)[: rng.integers(0, 2 + radius)]:
+            hashes[row] ^= np.uint64(1) << np.uint64(bit)
+    kept: list[int] = []
+    wanted = []
+    for row, own in enumerate(hashes.tolist()):
+        twin = next((other for other in kept if (own ^ int(hashes[other])).bit_count() <= radius), None)
+        if twin is None:
+            kept.append(row)
+        else:
+            wanted.append((row, twin))
+    thumbnail = np.arange(phash.BYTES, dtype=np.uint8)
+    places = np.full(len(hashes), thumbnail.ctypes.data, np.uint64)
+    bands = radius + 1
+    shared = select.buckets(_stretches(hashes, bands), bands, np.ones(len(hashes), np.bool_))
+    chosen = select.images(shared, hashes, radius, places, 1.0)
+    assert list(zip(chosen.dropped.tolist(), chosen.twin.tolist(), strict=True)) == wanted
+    assert wanted
 
 
 # ---------------------------------------------------------------- families

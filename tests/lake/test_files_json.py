@@ -8,6 +8,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,10 @@ from lake.files import Files
 from lake.formats import jsonl
 from lake.formats.lines import Block
 from lake.op import Outcome
+
+
+def block_of(data: bytes, row: int = 1) -> Block:
+    return Block(data, row, np.flatnonzero(np.frombuffer(data, np.uint8) == 10))
 
 
 def read(folder: Path, **options: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -105,7 +110,7 @@ taken_fast = {"yes": 0, "no": 0}
 def test_by_columns_equals_line_by_line(rows: list[dict[str, Any]], ascii_only: bool, end: str) -> None:
     data = "".join(json.dumps(row, ensure_ascii=ascii_only) + end for row in rows).encode("utf-8")
     reader = jsonl._Reader("a", HOW._reading())
-    block = Block(data, 7)
+    block = block_of(data, 7)
     slow = reader._by_lines(block)
     fast = reader._by_columns(block)
     taken_fast["no" if fast is None else "yes"] += 1
@@ -172,8 +177,8 @@ RAW_VALUES = st.sampled_from(
 def test_json_as_it_is_found(lines: list[str]) -> None:
     data = "\n".join(lines).encode("utf-8")
     reader = jsonl._Reader("a", HOW._reading())
-    fast = reader._by_columns(Block(data, 1))
-    slow = reader._by_lines(Block(data, 1))
+    fast = reader._by_columns(block_of(data))
+    slow = reader._by_lines(block_of(data))
     assert slow.table.num_rows + slow.drops.num_rows == len(lines)
     if fast is not None:
         same(fast, slow)
@@ -186,7 +191,7 @@ def test_some_rows_by_columns_and_some_by_lines(tmp_path: Path) -> None:
     del lines[5]["text"]
     write(tmp_path, "".join(json.dumps(line) + "\n" for line in lines).encode())
     reader = jsonl._Reader("a", Files(paths="x")._reading())
-    assert reader._by_columns(Block((tmp_path / "a.jsonl").read_bytes(), 1)) is not None
+    assert reader._by_columns(block_of((tmp_path / "a.jsonl").read_bytes())) is not None
     rows, drops = read(tmp_path)
     assert [row["_source"]["row"] for row in rows] == [i for i in range(1, 41) if i != 6]
     assert [rows[i]["meta"] for i in (0, 3, 8)] == [
@@ -200,7 +205,7 @@ def test_some_rows_by_columns_and_some_by_lines(tmp_path: Path) -> None:
 def test_rows_with_keys_of_their_own_do_not_become_columns(tmp_path: Path) -> None:
     data = b"".join(b'{"text": "x", "k%d": %d}\n' % (i, i) for i in range(3000))
     reader = jsonl._Reader("a", Files(paths="x")._reading())
-    assert reader._by_columns(Block(data, 1)) is None
+    assert reader._by_columns(block_of(data)) is None
     write(tmp_path, data)
     rows, drops = read(tmp_path)
     assert (len(rows), len(drops)) == (3000, 0)

@@ -90,3 +90,18 @@ def test_id_set_grows_and_stays_small() -> None:
     assert len(ids) == 200_000
     assert ids.nbytes <= 43 * 200_000
     assert IdSet(capacity=200_000).nbytes == ids.nbytes
+
+
+@given(st.lists(st.binary(max_size=400), min_size=64, max_size=80), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_the_kernel_is_hashlib(rows: list[bytes], offset: int) -> None:
+    rows += [b"x" * size for size in (0, 1, 118, 119, 120, 127, 128, 129, 246, 247, 248, 5000)]  # 9 + 119 = 128
+    for kind in (pa.binary(), pa.large_binary()):
+        column = pa.array(rows, kind).slice(offset)
+        wanted = [
+            hashlib.blake2b(
+                b"i" + len(row).to_bytes(8, "little") + row, digest_size=16, person=b"gristmill1"
+            ).hexdigest()
+            for row in rows[offset:]
+        ]
+        assert content_ids(None, column).to_pylist() == wanted
