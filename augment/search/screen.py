@@ -240,7 +240,7 @@ def judge(scores: Scores, op: str, levels: Sequence[float], tolerance: float) ->
         why = f"costs at most {max(float(loss.max()), 0.0):.3f} of the accuracy at any level"
     else:
         at = f"at level {levels[first]:g}" if magnitude else "where applied"
-        why = f"costs {loss[first]:.3f} ± {stderr[first]:.3f} of the accuracy {at}, more than {tolerance:g}"
+        why = f"costs {loss[first]:.3f} ± {stderr[first]:.3f} of the accuracy {at}, more than {tolerance:.3f}"
     return OpEvidence(
         op=op,
         accuracy=tuple(accuracy.tolist()),

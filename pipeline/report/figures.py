@@ -76,7 +76,8 @@ class Figures:
 def figures(run: Mapping[str, Any]) -> Figures:
     """Read the numbers of a run.
 
-    >>> step = {"stage": "ingest", "step": "files", "rows_in": 5, "rows_kept": 3, "drops": {"exact-duplicate": 2}}
+    >>> step = {"stage": "ingest", "step": "files", "rows_in": 5, "rows_kept": 3,
+    ...         "drops": {"exact-duplicate": 2}}
     >>> found = figures({"steps": [step]})
     >>> found.read, found.kept, found.repeats, found.adds_up
     (5, 3, 2, True)

@@ -30,14 +30,14 @@ _BAR = 1000.0  # width of a bar's coordinate system
 _STEPS = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)  # accuracy lost or won at which the heat map's colour changes
 _SECRET = re.compile(r"secret|passw|token|credential|access_?key|api_?key", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
+_SHOWN = ("run", "pipeline", "version", "runner", "started", "lake", "limit")
 _TEXT = 900  # characters of a text that stands alone
 
 _STATUS = {
     "ok": ("ok", ""),
     "rejects": (
         "too many rejects",
-        "More rows could not be read than the configuration allows (allowed_rejects). All tables were written; "
-        "the rows are listed under “Why rows went”.",
+        "More rows could not be read than the configuration allows. They are listed under “Why rows went”.",
     ),
     "unchanged": (
         "unchanged",
@@ -62,7 +62,8 @@ def build(run: Mapping[str, Any], samples: Samples | None = None) -> str:
 def fragment(run: Mapping[str, Any]) -> str:
     """The funnel and the tables for a notebook; no record's content."""
     style = (_TEMPLATES / "fragment.css").read_text(encoding="utf-8")
-    return _environment().get_template("fragment.html.j2").render(**_values(run, Samples()), style=Markup(style))  # noqa: S704  (our own file)
+    part = _environment().get_template("fragment.html.j2")
+    return part.render(**_values(run, Samples()), style=Markup(style))  # noqa: S704  (our own file)
 
 
 @lru_cache(maxsize=1)
@@ -98,7 +99,7 @@ def _values(run: Mapping[str, Any], samples: Samples) -> dict[str, Any]:
     status = str(run.get("status") or "ok")
     pill, note = _STATUS.get(status, (status, ""))
     return {
-        "run": dict.fromkeys(("run", "pipeline", "version", "runner", "started", "lake", "limit"), None) | dict(run),
+        "run": dict.fromkeys(_SHOWN) | dict(run),
         "status": status,
         "pill": pill,
         "note": note,
@@ -124,7 +125,8 @@ def _segments(step: Step, found: Figures) -> dict[str, Any]:
     kept = step.rows_kept * scale
     drops, at = [], kept
     for rule, number in step.drops.items():
-        drops.append({"rule": rule, "number": number, "x": round(at, 2), "width": round(max(number * scale, 1.5), 2)})
+        wide = max(number * scale, 1.5)  # a single row must be seen
+        drops.append({"rule": rule, "number": number, "x": round(at, 2), "width": round(wide, 2)})
         at += number * scale
     return {"kept": round(kept, 2), "end": round(step.rows_in * scale, 2), "drops": drops}
 
@@ -156,7 +158,12 @@ def _reasons(found: Figures, samples: Samples) -> list[_Reason]:
 def _timings(found: Figures) -> list[dict[str, Any]]:
     longest = max([step.seconds for step in found.steps], default=0.0)
     return [
-        {"stage": step.stage, "step": step.name, "seconds": step.seconds, "width": _BAR * step.seconds / longest}
+        {
+            "stage": step.stage,
+            "step": step.name,
+            "seconds": step.seconds,
+            "width": _BAR * step.seconds / longest,
+        }
         for step in found.steps
         if longest > 0
     ]
@@ -242,11 +249,11 @@ def _masked(value: Any, key: str = "") -> Any:
 
 
 def _seeds(config: Any) -> dict[str, int]:
-    """Step name -> seed, wherever the configuration gives one."""
+    """Step name -> seed, of the steps that make copies."""
     found: dict[str, int] = {}
     for step in config.get("steps") or [] if isinstance(config, Mapping) else []:
         if isinstance(step, Mapping):
             for name, settings in step.items():
-                if isinstance(settings, Mapping) and isinstance(settings.get("seed"), int):
+                if isinstance(settings, Mapping) and {"seed", "copies"} <= set(settings):
                     found[str(name)] = settings["seed"]
     return found

@@ -43,9 +43,9 @@ class Report:
     >>> print(report.summary())
     docs  ok  250 ms
     <BLANKLINE>
-    stage   step                 in  kept  dropped
-    ingest  lake.Files            5     3        2
-              exact-duplicate                    2
+    stage   step               in  kept  dropped
+    ingest  lake.Files          5     3        2
+              exact-duplicate                  2
     <BLANKLINE>
     5 rows read, 3 kept, 40.0 % removed, 2 labels saved
     """
@@ -186,7 +186,7 @@ def _summary(report: Report) -> str:
 def _funnel(found: Figures) -> list[str]:
     """The table: a line per step, and one per reason under it."""
     made = any(step.rows_made for step in found.steps)
-    rows = [("stage", "step", "in", "kept", "dropped", "copies")]
+    rows: list[tuple[str, ...]] = [("stage", "step", "in", "kept", "dropped", "copies")]
     for step in found.steps:
         numbers = (words.count(n) for n in (step.rows_in, step.rows_kept, step.dropped, step.rows_made))
         rows.append((step.stage if step.first else "", step.name, *numbers))

@@ -122,21 +122,21 @@ class Samples:
 class _Ledger:
     """What one pass over the drops found."""
 
-    # similarity bin -> (id, twin) pairs with the smallest ids
-    near: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
+    # (similarity bin, step) -> (id, twin) pairs with the smallest ids
+    near: dict[tuple[int, str], list[tuple[str, str]]] = field(default_factory=dict)
     # (stage, step, rule) -> the first places
     places: dict[tuple[str, str, str], list[Example]] = field(default_factory=dict)
 
 
 def collect(
-    lake: Lake, run: Mapping[str, Any], *, clusters: int = 8, families: int = 6, examples: int = 3
+    lake: Lake, run: Mapping[str, Any], *, clusters: int = 12, families: int = 6, examples: int = 3
 ) -> Samples:
     """Choose records to show, and read them. Memory is bounded by the limits, not by the tables.
 
     Args:
         lake: the lake that the run filled.
         run: the run as ``run.json`` holds it.
-        clusters: kept rows with dropped twins, spread over the similarities.
+        clusters: kept rows with dropped twins, spread over the steps and the similarities.
         families: originals with training copies, spread over the labels.
         examples: places given for each reason of dropping.
     """
@@ -196,11 +196,13 @@ def _note_twins(found: _Ledger, rows: pa.Table, clusters: int) -> None:
     span = pc.max_element_wise(pc.subtract(1.0, least), 1e-9)
     share = pc.multiply(pc.divide(pc.subtract(likeness, least), span), float(_BINS))
     bins = pc.min_element_wise(pc.max_element_wise(pc.floor(share), 0.0), _BINS - 1.0).cast(pa.int8())
-    for number in pc.unique(bins).to_pylist():
-        mine = near.select(["_id", "twin"]).filter(pc.equal(bins, number))
+    keys = pa.table({"bin": bins, "step": near.column("step")}).group_by(["bin", "step"]).aggregate([])
+    for number, step in zip(keys["bin"].to_pylist(), keys["step"].to_pylist(), strict=True):
+        here = pc.and_(pc.equal(bins, number), pc.equal(near.column("step"), step))
+        mine = near.select(["_id", "twin"]).filter(here)
         first = mine.take(pc.select_k_unstable(mine, clusters, sort_keys=[("_id", "ascending")]))
         pairs = list(zip(*(first.column(name).to_pylist() for name in ("_id", "twin")), strict=True))
-        found.near[number] = sorted(set(found.near.get(number, []) + pairs))[:clusters]
+        found.near[number, step] = sorted(set(found.near.get((number, step), []) + pairs))[:clusters]
 
 
 def _clusters(lake: Lake, tables: list[str], ledger: _Ledger, pipeline: str, most: int) -> tuple[Cluster, ...]:
@@ -243,9 +245,10 @@ def _clusters(lake: Lake, tables: list[str], ledger: _Ledger, pipeline: str, mos
     )
 
 
-def _round_robin(near: Mapping[int, list[tuple[str, str]]]) -> list[tuple[str, str]]:
-    """Pairs from all bins in turn, the middle bins first."""
-    rows = [near.get(number, []) for number in _BIN_ORDER]
+def _round_robin(near: Mapping[tuple[int, str], list[tuple[str, str]]]) -> list[tuple[str, str]]:
+    """Pairs from all steps and bins in turn, the middle bins first."""
+    steps = sorted({step for _, step in near})
+    rows = [near.get((number, step), []) for number in _BIN_ORDER for step in steps]
     longest = max(map(len, rows), default=0)
     return [row[at] for at in range(longest) for row in rows if at < len(row)]
 
