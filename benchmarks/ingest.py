@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -83,16 +84,15 @@ def ours(source: Path, target: Path, compression: str) -> int:
     return rows
 
 
-def ingest(source: Path, _: Path, __: str) -> int:
+def ingest(source: Path, target: Path, _: str) -> int:
     """The stage of a run, into a new lake."""
-    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-        config = Config(name="bench", lake=folder, source=Files(paths=str(source)))
-        runner = engine.local()
-        run = Run(config, Context(Lake(folder), runner, Silent()), "bench")
-        run.ingest(make_plan(config, "bench").jobs)
-        runner.close()
-        raw, drops = Lake(folder).table("raw"), Lake(folder).table("_drops")
-        return raw.count() + (drops.count() if drops.exists else 0)
+    config = Config(name="bench", lake=str(target), source=Files(paths=str(source)))
+    runner = engine.local()
+    run = Run(config, Context(Lake(target), runner, Silent()), "bench")
+    run.ingest(make_plan(config, "bench").jobs)
+    runner.close()
+    raw, drops = Lake(target).table("raw"), Lake(target).table("_drops")
+    return raw.count() + (drops.count() if drops.exists else 0)
 
 
 def timed(work: Callable[[Path, Path, str], int], source: Path, compression: str) -> tuple[float, int]:
@@ -100,7 +100,10 @@ def timed(work: Callable[[Path, Path, str], int], source: Path, compression: str
     started = time.perf_counter()
     rows = work(source, target, compression)
     seconds = time.perf_counter() - started
-    target.unlink(missing_ok=True)
+    if target.is_dir():
+        shutil.rmtree(target)
+    else:
+        target.unlink()
     return seconds, rows
 
 

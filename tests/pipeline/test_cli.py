@@ -190,8 +190,8 @@ def test_ops_lists_and_explains() -> None:
 
 
 def test_every_example_of_ops_loads() -> None:
-    from pipeline.config.catalog import steps
     from pipeline.config import loads
+    from pipeline.config.catalog import steps
 
     for entry in steps():
         shown = gristmill("ops", entry.key)
