@@ -162,8 +162,9 @@ class Storage(ABC):
 
     def _select(self, folder: str, *, recursive: bool) -> list[Any]:
         selector = fs.FileSelector(self.inner(folder), allow_not_found=True, recursive=recursive)
-        with guard(self.address(folder)):
+        with guard(self.address(folder)), suppress(FileNotFoundError):  # Arrow: a folder that appears just now
             return sorted(self.filesystem.get_file_info(selector), key=lambda info: str(info.path))
+        return []
 
     def _outer(self, path: str) -> str:
         return path[len(self.inner("")) :].strip("/")
