@@ -71,6 +71,10 @@ class Scratch:
         """Whether something was written, to its end, under this name."""
         return self._storage.size(self._path(name)) is not None
 
+    def modified(self, name: str) -> float:
+        """When it was written, in seconds since the epoch; 0 where it was not."""
+        return self._storage.modified(self._path(name))
+
     def names(self) -> list[str]:
         """What was written, sorted."""
         prefix = f"{self._path('')}/"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lake import ledger
+from lake.errors import ConfigError
 from lake.files import Taken
 from lake.lake import Lake
 from lake.op import Step
@@ -125,6 +126,7 @@ def jobs_of(config: Config, lake: Lake) -> tuple[Job, ...]:
 def make_plan(config: Config, version: str) -> Plan:
     """Compare the configuration and the sources with what the lake holds."""
     lake = Lake(config.lake)
+    _check_owner(config, lake)
     jobs = jobs_of(config, lake)
     todos = [_ingest_todo(config, jobs)]
     upstream = bool(jobs)
@@ -135,6 +137,19 @@ def make_plan(config: Config, version: str) -> Plan:
         todos.append(Todo(stage.name, stage.source, stage.target, labels, work, why, notes))
         upstream = upstream or work
     return Plan(config, tuple(todos), jobs)
+
+
+def _check_owner(config: Config, lake: Lake) -> None:
+    """Raise if another pipeline fills one of the tables: it would be mixed, or replaced."""
+    mine = {config.raw, *(stage.target for stage in stages_of(config))}
+    for row in ledger.runs(lake).select(["pipeline", "report"]).to_pylist():
+        target = json.loads(row["report"])["inputs"]["target"]
+        if row["pipeline"] != config.name and target in mine:
+            raise ConfigError(
+                f"the table {target!r} belongs to the pipeline {row['pipeline']!r}",
+                where=lake.uri,
+                hint="name other tables under raw:, clean: and sink:, or use another lake",
+            )
 
 
 def _ingest_todo(config: Config, jobs: tuple[Job, ...]) -> Todo:

@@ -136,14 +136,19 @@ class Run:
         }
         schema = stage.schema(self.lake, key)
         target, drops = self.lake.table(stage.target), self.lake.table("_drops")
-        mine = {"pipeline": stage.pipeline, "stage": stage.name}
+        # Its own drops go, and those of a stage that the configuration has no more.
+        live = {INGEST, *(other.name for other in stages_of(self.config))} - {stage.name}
         changes = [
             Change(stage.target, schema, _parts(e.rows for e in emitted), _present(target)),
             Change(
                 "_drops",
                 LEDGER,
                 tuple(part for e in emitted for part in e.drops),
-                tuple(part for part in _present(drops) if part.partition == mine),
+                tuple(
+                    part
+                    for part in _present(drops)
+                    if part.partition["pipeline"] == stage.pipeline and part.partition["stage"] not in live
+                ),
                 partition_by=DROPS_BY,
             ),
         ]
@@ -180,7 +185,11 @@ class Run:
         """Commit a stage's tables and its row of ``_runs``: all of them or, if killed before, none."""
         app = f"{self.config.name}/{stage}"
         version = (self.lake.table("_runs").transaction_version(app) or 0) + 1
-        report["inputs"] = {"code": self.version, "steps": derived.steps_json() if derived else []}
+        report["inputs"] = {
+            "code": self.version,
+            "steps": derived.steps_json() if derived else [],
+            "target": derived.target if derived else self.config.raw,
+        }
         row = {
             "run": self.id,
             "pipeline": self.config.name,

@@ -161,16 +161,18 @@ def _rows(task: _Task, _: object) -> int:
     return task.part.rows
 
 
-_bound_ops: dict[tuple[str, str, int], Op] = {}
+_bound_ops: dict[tuple[str, str, str, float], Op] = {}
 _MOST_BOUND = 8
 
 
 def _bound(lake: Lake, key: str, index: int, step: Barrier) -> Op:
     """The op of a decision; kept, since every part of a stage needs the same few."""
-    name = (lake.uri, key, index)
+    scratch, state = lake.scratch(key), f"{index}-state.arrow"
+    # The time is part of the name: another lake may have stood at the same place, with the same key.
+    name = (lake.uri, key, state, scratch.modified(state))
     op = _bound_ops.get(name)
     if op is None:
-        op = step.bind(lake.scratch(key).read_arrow(f"{index}-state.arrow"))
+        op = step.bind(scratch.read_arrow(state))
         while len(_bound_ops) >= _MOST_BOUND:
             _bound_ops.pop(next(iter(_bound_ops)), None)
         _bound_ops[name] = op

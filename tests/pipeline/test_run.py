@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from small import contents, write_texts
 
-from lake.errors import ConcurrentRunError, EngineError
+from lake.errors import ConcurrentRunError, ConfigError, EngineError
 from lake.lake import Lake
 from lake.maintenance import compact
 from lake.op import Op, Outcome
@@ -67,7 +68,7 @@ def test_only_new_rows_are_read_and_the_tables_are_those_of_one_run(corpus):
 
 def ids(rows: list[str]) -> list[tuple[str, int]]:
     parsed = [json.loads(row) for row in rows]
-    return sorted((row["_id"], row.get("_copy") or 0) for row in parsed)
+    return sorted((row["_id"] or "", row.get("_copy") or 0) for row in parsed)
 
 
 def contents_of_one_run(corpus: Path) -> dict[str, list[str]]:
@@ -190,3 +191,35 @@ def test_two_sources_may_overlap(corpus):
     pipeline = Pipeline.load(corpus / "small.yaml", [f"source={twice}", "steps=[]", "allowed_rejects=1"])
     read = [step for step in pipeline.run().to_dict()["steps"] if step["stage"] == "ingest"]
     assert sum(step["rows_in"] for step in read) == 6 * 31
+
+
+def test_two_pipelines_in_one_lake_need_tables_of_their_own(corpus):
+    run(corpus)
+    other = ["name=other", "steps=[]", "allowed_rejects=1"]
+    with pytest.raises(ConfigError, match="belongs to the pipeline 'small'"):
+        run(corpus, overrides=other)
+    run(corpus, overrides=[*other, "raw=raw2", "clean=clean2", "sink={lake.Table: {name: train2}}"])
+    lake = Lake(str(corpus / "lake"))
+    assert lake.table("train2").count() == lake.table("raw").count() == lake.table("raw2").count()
+
+
+def test_drops_of_a_stage_that_is_gone_go_with_it(corpus):
+    run(corpus)
+    report = run(corpus, overrides=["steps=[{dedup.MinHash: {}}]"])
+    lake = Lake(str(corpus / "lake"))
+    stages = lake.table("_drops").to_table(["stage"]).column("stage").to_pylist()
+    counted = sum(sum(step["drops"].values()) for step in report.to_dict()["steps"])
+    assert len(stages) == counted
+    assert set(stages) == {"ingest", "train"}
+
+
+def test_another_lake_at_the_same_place_is_another_lake(corpus):
+    run(corpus, overrides=["steps=[{dedup.MinHash: {}}]"])
+    shutil.rmtree(corpus / "lake")
+    shutil.rmtree(corpus / "texts")
+    write_texts(corpus / "texts", seed=99)
+    run(corpus, overrides=["steps=[{dedup.MinHash: {}}]"])
+    here = contents(corpus / "lake")
+    run(corpus, overrides=["steps=[{dedup.MinHash: {}}]", f"lake={corpus / 'fresh'}"])
+    assert ids(here["train"]) == ids(contents(corpus / "fresh")["train"])
+    assert ids(here["_drops"]) == ids(contents(corpus / "fresh")["_drops"])
