@@ -12,21 +12,11 @@ channel, ``top`` is 255 or 65535.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _jit(function: F) -> F:
-    try:
-        return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-    except RuntimeError:  # no folder that could be written holds the cache: compile in every process
-        return cast("F", numba.njit(nogil=True, error_model="numpy")(function))
-
+from lake.jit import kernel
 
 # The codes of augment.ops; a test holds the two together.
 BRIGHTNESS, COLOR, CONTRAST, SHARPNESS, POSTERIZE, SOLARIZE = 6, 7, 8, 9, 10, 11
@@ -38,20 +28,20 @@ _RGB = 3
 _STENCIL = 3  # an image with a shorter side is all border
 
 
-@_jit
+@kernel
 def _blend(base: Any, value: Any, factor: Any, top: Any) -> Any:
     mixed = np.float32(base) + factor * np.float32(value - base)
     return np.int32(min(max(mixed, np.float32(0.0)), np.float32(top)))  # int32: vectorises
 
 
-@_jit
+@kernel
 def _luma(r: Any, g: Any, b: Any) -> Any:
     # uint32 just suffices: 65536 * 65535 + 32768 < 2**32.
     total = np.uint32(19595) * np.uint32(r) + np.uint32(38470) * np.uint32(g) + np.uint32(7471) * np.uint32(b)
     return np.uint32(total + np.uint32(32768)) >> np.uint32(16)
 
 
-@_jit
+@kernel
 def _mean_of(values: Any) -> Any:
     """L of a pixel that is neither grey nor RGB: the rounded mean of its channels."""
     total = np.int64(0)
@@ -60,14 +50,14 @@ def _mean_of(values: Any) -> Any:
     return (2 * total + values.size) // (2 * values.size)
 
 
-@_jit
+@kernel
 def _copy(values: Any, into: Any) -> None:
     """One dimension to another; a slice assignment would test for overlap, and takes seconds to compile."""
     for x in range(values.size):
         into[x] = values[x]
 
 
-@_jit
+@kernel
 def _fill(into: Any, value: Any) -> None:
     for x in range(into.size):
         into[x] = value
@@ -76,7 +66,7 @@ def _fill(into: Any, value: Any) -> None:
 # --- lookup tables ------------------------------------------------------------------------------------
 
 
-@_jit
+@kernel
 def _count(src: Any, tables: Any, histogram: Any) -> None:
     """The histogram of ``src`` as it will be once ``tables`` have been applied."""
     c = src.shape[2]
@@ -97,7 +87,7 @@ def _count(src: Any, tables: Any, histogram: Any) -> None:
             histogram[k, tables[k, v]] += even[k, v] + odd[k, v]
 
 
-@_jit
+@kernel
 def _mean_luma(src: Any, tables: Any) -> Any:
     """int(mean(L) + 0.5) of ``src`` as it will be once ``tables`` have been applied."""
     c = src.shape[2]
@@ -118,7 +108,7 @@ def _mean_luma(src: Any, tables: Any) -> Any:
     return np.int64(np.float64(total) / np.float64(flat.shape[0]) + 0.5)
 
 
-@_jit
+@kernel
 def _autocontrast(counts: Any, table: Any, top: Any) -> None:
     low, high = 0, top
     while low < top and counts[low] == 0:
@@ -135,7 +125,7 @@ def _autocontrast(counts: Any, table: Any, top: Any) -> None:
             table[v] = 0 if stretched < 0 else min(stretched, top)
 
 
-@_jit
+@kernel
 def _equalize(counts: Any, table: Any, top: Any) -> None:
     total, used, last = np.int64(0), 0, np.int64(0)
     for v in range(top + 1):
@@ -152,7 +142,7 @@ def _equalize(counts: Any, table: Any, top: Any) -> None:
             below += counts[v]
 
 
-@_jit
+@kernel
 def _plain(code: Any, parameter: Any, base: Any, table: Any, top: Any) -> None:
     """The tables that need no histogram."""
     if code in (BRIGHTNESS, CONTRAST):
@@ -176,7 +166,7 @@ def _plain(code: Any, parameter: Any, base: Any, table: Any, top: Any) -> None:
             table[v] = top - v
 
 
-@_jit
+@kernel
 def _append(  # noqa: PLR0917  (compiled code has no keywords)
     code: Any, parameter: Any, src: Any, tables: Any, histogram: Any, counted: Any, step: Any, top: Any
 ) -> Any:
@@ -203,7 +193,7 @@ def _append(  # noqa: PLR0917  (compiled code has no keywords)
     return counted or statistics
 
 
-@_jit
+@kernel
 def _look_up(src: Any, tables: Any, dst: Any) -> None:
     """Apply the tables; ``dst`` may be ``src``."""
     c = src.shape[2]
@@ -227,7 +217,7 @@ def _look_up(src: Any, tables: Any, dst: Any) -> None:
 # --- colour, stencil, erase ---------------------------------------------------------------------------
 
 
-@_jit
+@kernel
 def _colour(src: Any, factor: Any, dst: Any, top: Any) -> None:
     c = src.shape[2]
     flat, result = src.reshape(-1, c), dst.reshape(-1, c)
@@ -245,7 +235,7 @@ def _colour(src: Any, factor: Any, dst: Any, top: Any) -> None:
             result[p, k] = _blend(grey, np.int32(flat[p, k]), factor, top)
 
 
-@_jit
+@kernel
 def _sharpen(src: Any, factor: Any, dst: Any, top: Any) -> None:
     h, w, c = src.shape
     rows, result = src.reshape(h, w * c), dst.reshape(h, w * c)
@@ -267,7 +257,7 @@ def _sharpen(src: Any, factor: Any, dst: Any, top: Any) -> None:
             into[x] = _blend(np.int32(smooth), np.int32(middle[x]), factor, top)
 
 
-@_jit
+@kernel
 def _erase(src: Any, box: Any, dst: Any, grey: Any) -> None:
     h, w, c = src.shape
     _copy(src.reshape(h * w * c), dst.reshape(h * w * c))
@@ -278,17 +268,17 @@ def _erase(src: Any, box: Any, dst: Any, grey: Any) -> None:
 # --- resampling ---------------------------------------------------------------------------------------
 
 
-@_jit
+@kernel
 def _fix(value: Any) -> Any:
     return np.int64(np.floor(value * _UNIT + 0.5))
 
 
-@_jit
+@kernel
 def _fits(m: Any, x: Any, y: Any) -> Any:
     return abs(x * m[0] + y * m[1] + m[2]) < _REACH and abs(x * m[3] + y * m[4] + m[5]) < _REACH
 
 
-@_jit
+@kernel
 def _inside(start: Any, step: Any, limit: Any, low: Any, high: Any) -> Any:
     """The part of low .. high - 1 where 0 <= start + x * step < limit."""
     if step == 0:
@@ -298,7 +288,7 @@ def _inside(start: Any, step: Any, limit: Any, low: Any, high: Any) -> Any:
     return max(low, -(start // step)), min(high, -((start - limit) // step))
 
 
-@_jit
+@kernel
 def _gather(src: Any, into: Any, span: Any, start: Any, step: Any) -> None:
     """Output pixels low .. high - 1 of one row, from the source pixels on a straight line (16.16)."""
     h, w, c = src.shape
@@ -321,7 +311,7 @@ def _gather(src: Any, into: Any, span: Any, start: Any, step: Any) -> None:
         v += dv
 
 
-@_jit
+@kernel
 def _nearest(src: Any, m: Any, dst: Any) -> None:
     """Nearest neighbour in 16.16 fixed point; source pixel = (m0 x + m1 y + m2, m3 x + m4 y + m5)."""
     h, w, c = src.shape
@@ -345,7 +335,7 @@ def _nearest(src: Any, m: Any, dst: Any) -> None:
         yy += a4
 
 
-@_jit
+@kernel
 def _nearest_float(src: Any, m: Any, dst: Any) -> None:
     """The same where 16.16 overflows (sides from about 32,768): Pillow's running sums in float64."""
     h, w, c = src.shape
@@ -363,7 +353,7 @@ def _nearest_float(src: Any, m: Any, dst: Any) -> None:
         y0 += m[4]
 
 
-@_jit
+@kernel
 def _bilinear(src: Any, m: Any, dst: Any) -> None:
     """Bilinear in float64: outside is judged before the half-pixel shift, neighbours are clamped, truncated."""
     h, w, c = src.shape
@@ -385,7 +375,7 @@ def _bilinear(src: Any, m: Any, dst: Any) -> None:
                 dst[y, x, k] = np.int64(first + (second - first) * dy)
 
 
-@_jit
+@kernel
 def _warp(src: Any, m: Any, dst: Any, bilinear: Any) -> None:
     h, w, _ = src.shape
     if bilinear:
@@ -399,7 +389,7 @@ def _warp(src: Any, m: Any, dst: Any, bilinear: Any) -> None:
 # --- programs -----------------------------------------------------------------------------------------
 
 
-@_jit
+@kernel
 def _stage(code: Any, parameter: Any, place: Any, src: Any, dst: Any, top: Any, bilinear: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
     """One op that is not a table."""
     if code == COLOR:
@@ -412,20 +402,20 @@ def _stage(code: Any, parameter: Any, place: Any, src: Any, dst: Any, top: Any, 
         _warp(src, place, dst, bilinear)
 
 
-@_jit
+@kernel
 def _wanders(code: Any, place: Any) -> Any:
     """A resampling that crosses rows. It pays to bring the image into the cache in one sweep before that."""
     return code < BRIGHTNESS and place[3] != 0.0
 
 
-@_jit
+@kernel
 def _reset(tables: Any) -> None:
     for k in range(tables.shape[0]):
         for v in range(tables.shape[1]):
             tables[k, v] = v
 
 
-@_jit
+@kernel
 def run(images: Any, out: Any, codes: Any, parameters: Any, places: Any, top: Any, bilinear: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
     """Carry out one program per image.
 

@@ -1,7 +1,7 @@
 """The compiled loops from text to shingles, signatures and band keys.
 
 The definition of tokens, shingles and hashes stands in :mod:`dedup.shingle`, the arithmetic of the
-permutations in :mod:`dedup.minhash`. What a kernel calls lives in the same file: see :mod:`dedup._jit`.
+permutations in :mod:`dedup.minhash`. What a kernel calls lives in the same file: see :mod:`lake.jit`.
 """
 
 # ruff: noqa: PLR0917  a kernel takes arrays by position: numba has no keyword-only arguments
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dedup._jit import kernel
+from lake.jit import kernel
 
 __all__ = ["band_keys", "sign_batch", "sketch_batch"]
 

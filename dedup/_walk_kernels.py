@@ -1,6 +1,6 @@
 """The compiled walk in keep order, and the two exact similarities that it asks.
 
-The rule stands in :mod:`dedup.select`. What a kernel calls lives in the same file: see :mod:`dedup._jit`.
+The rule stands in :mod:`dedup.select`. What a kernel calls lives in the same file: see :mod:`lake.jit`.
 """
 
 # ruff: noqa: PLR0917  a kernel takes arrays by position: numba has no keyword-only arguments
@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from dedup._jit import kernel
+from lake.jit import kernel
 
 __all__ = ["jaccard", "likeness", "walk_images", "walk_sets"]
 

@@ -111,17 +111,9 @@ class PHash(Barrier):
         shared = select.buckets(_stretches(hashes, bands), bands, np.ones(len(order), np.bool_))
         chosen = select.images(shared, hashes, self.radius, places, self.threshold)
         apart = np.bitwise_count(hashes[chosen.dropped] ^ hashes[chosen.twin])
+        estimated = 1.0 - apart / _BITS
         return sketching.state(
-            whole.column("_id").take(pa.array(order)).combine_chunks(),
-            pa.array(chosen.dropped),
-            pa.array(chosen.twin),
-            {
-                "rule": "near-duplicate",
-                "value": chosen.exact,
-                "threshold": self.threshold,
-                "estimated": 1.0 - apart / _BITS,
-                "exact": chosen.exact,
-            },
+            whole.column("_id"), order, chosen, threshold=self.threshold, estimated=estimated
         )
 
     def bind(self, state: pa.Table) -> Op:

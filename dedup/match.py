@@ -161,17 +161,9 @@ class MinHash(Barrier):
         )
         shared = select.buckets(keys, count, sizes[order] > 0)
         chosen = select.sets(shared, places[order], sizes[order], self.threshold)
+        estimated = self._estimates(signatures, order[chosen.dropped], order[chosen.twin])
         return sketching.state(
-            whole.column("_id").take(pa.array(order)).combine_chunks(),
-            pa.array(chosen.dropped),
-            pa.array(chosen.twin),
-            {
-                "rule": "near-duplicate",
-                "value": chosen.exact,
-                "threshold": self.threshold,
-                "estimated": self._estimates(signatures, order[chosen.dropped], order[chosen.twin]),
-                "exact": chosen.exact,
-            },
+            whole.column("_id"), order, chosen, threshold=self.threshold, estimated=estimated
         )
 
     def bind(self, state: pa.Table) -> Op:

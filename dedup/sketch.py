@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dedup.select import Selection
 from lake.errors import SchemaError
 
 __all__ = ["STATE", "check", "fixed", "fixed_addresses", "label", "list_addresses", "state"]
@@ -61,25 +62,35 @@ def check(sketches: Sequence[pa.Table], settings: Mapping[str, object]) -> None:
             )
 
 
-def state(ids: pa.Array, selection_ids: pa.Array, twins: pa.Array, columns: Mapping[str, object]) -> pa.Table:
+def state(
+    ids: pa.ChunkedArray,
+    order: npt.NDArray[np.int64],
+    chosen: Selection,
+    *,
+    threshold: float,
+    estimated: npt.NDArray[np.float64],
+) -> pa.Table:
     """Lay out what was decided.
 
     Args:
-        ids: all ids in keep order.
-        selection_ids: positions of the dropped rows there.
-        twins: positions of their twins.
-        columns: the other columns of :data:`STATE`, as arrays or as scalars.
+        ids: of all rows.
+        order: their numbers in keep order.
+        chosen: which go, by position in that order.
+        threshold: the least similarity of a duplicate.
+        estimated: the estimate of each row that goes, as its sketch has it; shape (d,).
     """
-    given = {"_id": ids.take(selection_ids), "twin": ids.take(twins), **columns}
-    arrays = []
-    for field in STATE:
-        value = given[field.name]
-        if isinstance(value, (pa.Array, pa.ChunkedArray, np.ndarray)):
-            array = pa.array(value) if isinstance(value, np.ndarray) else value
-            arrays.append(array.cast(field.type))
-        else:
-            arrays.append(pa.repeat(pa.scalar(value, field.type), len(selection_ids)))
-    return pa.table(arrays, schema=STATE).sort_by("_id")
+    names = ids.take(pa.array(order)).combine_chunks()
+    number = len(chosen.dropped)
+    columns = {
+        "_id": names.take(pa.array(chosen.dropped)).cast(pa.string()),
+        "rule": pa.repeat("near-duplicate", number),
+        "value": pa.array(chosen.exact),
+        "threshold": pa.repeat(pa.scalar(threshold, pa.float64()), number),
+        "twin": names.take(pa.array(chosen.twin)).cast(pa.string()),
+        "estimated": pa.array(estimated, pa.float64()),
+        "exact": pa.array(chosen.exact),
+    }
+    return pa.table(columns, schema=STATE).sort_by("_id")
 
 
 def fixed(column: pa.ChunkedArray, dtype: type[_Kind]) -> list[npt.NDArray[_Kind]]:

@@ -5,25 +5,13 @@ Compiled on first use and kept on disk beside this file, or in the user's cache 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 
+from lake.jit import kernel
+
 __all__ = ["blake2b_rows", "insert", "line_ends"]
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def _kernel(function: _F) -> _F:
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        compiled: _F = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no folder at all that it may write
-        compiled = numba.njit(**options)(function)
-    return compiled
-
 
 # BLAKE2b (RFC 7693) with a digest of 16 bytes, no key and the personalisation "gristmill1". hashlib has the
 # same, one row at a time and holding the interpreter lock. The state is sixteen scalars, for LLVM's registers.
@@ -44,7 +32,7 @@ _LINE_FEED = 10
 _STRIDE = 256
 
 
-@_kernel
+@kernel
 def _mix(a: Any, b: Any, c: Any, d: Any, x: Any, y: Any) -> Any:  # noqa: PLR0917  (RFC 7693, section 3.1)
     a = a + b + x
     d ^= a
@@ -62,7 +50,7 @@ def _mix(a: Any, b: Any, c: Any, d: Any, x: Any, y: Any) -> Any:  # noqa: PLR091
 
 
 # fmt: off
-@_kernel
+@kernel
 def _round(  # noqa: PLR0917  (sixteen words of the message, in the order of the schedule)
     v: Any, ma: Any, mb: Any, mc: Any, md: Any, me: Any, mf: Any, mg: Any, mh: Any,
     mi: Any, mj: Any, mk: Any, ml: Any, mm: Any, mn: Any, mo: Any, mp: Any,
@@ -79,7 +67,7 @@ def _round(  # noqa: PLR0917  (sixteen words of the message, in the order of the
     return v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12, v13, v14, v15
 
 
-@_kernel
+@kernel
 def _compress(h: Any, m: Any, length: Any, last: Any) -> None:
     """Section 3.2. The schedule is written out: looked up in a table, it costs a third of the speed."""
     flag = np.uint64(0xFFFFFFFFFFFFFFFF) if last else np.uint64(0)
@@ -106,7 +94,7 @@ def _compress(h: Any, m: Any, length: Any, last: Any) -> None:
 # fmt: on
 
 
-@_kernel
+@kernel
 def blake2b_rows(tag: Any, data: Any, offsets: Any, out: Any) -> None:
     """Hash ``tag``, the length and the bytes of each row.
 
@@ -146,7 +134,7 @@ def blake2b_rows(tag: Any, data: Any, offsets: Any, out: Any) -> None:
         out[row, 0], out[row, 1] = h[0], h[1]
 
 
-@_kernel
+@kernel
 def insert(slots: Any, keys: Any, new: Any) -> Any:
     """Put ids into an open-addressing table, and mark those that were not in it.
 
@@ -179,7 +167,7 @@ def insert(slots: Any, keys: Any, new: Any) -> Any:
     return added
 
 
-@_kernel
+@kernel
 def line_ends(data: Any) -> Any:
     """Where the line feeds of a uint8 array are: int64, ascending."""
     count = np.int64(0)

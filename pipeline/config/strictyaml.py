@@ -113,8 +113,8 @@ class Node:
         return Problem(self.source.name, self.line, self.column, message, path, hint, snippet)
 
     def plain(self) -> Any:
-        """The value as Python's dict, list, str, int, float, bool or None."""
-        raise NotImplementedError
+        """The value as Python's dict, list, str, int, float, bool or None; a bare place has none."""
+        return None
 
 
 @dataclass(slots=True)

@@ -19,13 +19,12 @@ All kernels stand in this one file: Numba's cache on disk does not notice a chan
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from lake.jit import kernel
 from pipeline.filters.characters import (
     ALNUM,
     ALPHA,
@@ -83,19 +82,8 @@ _F64 = npt.NDArray[np.float64]
 _Bool = npt.NDArray[np.bool_]
 _Word = Any  # an np.uint64, on which NumPy's own arithmetic is typed too strictly to be of use
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 
-
-def _kernel(function: _F) -> _F:
-    """Compile on first use, and keep the machine code on disk where a folder can be written."""
-    try:
-        compiled: Any = njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # Numba found no folder for its cache
-        compiled = njit(nogil=True)(function)
-    return cast("_F", compiled)
-
-
-@_kernel
+@kernel
 def _decode(data: _U8, start: int, end: int, table: _U16, points: _U32, bits: _U16) -> int:
     """Code points and class bits of ``data[start:end]``; returns how many."""
     at = start
@@ -128,7 +116,7 @@ def _decode(data: _U8, start: int, end: int, table: _U16, points: _U32, bits: _U
     return count
 
 
-@_kernel
+@kernel
 def _mixed(value: _Word) -> _Word:
     value ^= value >> _SHIFT
     value *= _MIX
@@ -136,7 +124,7 @@ def _mixed(value: _Word) -> _Word:
     return value
 
 
-@_kernel
+@kernel
 def _hash(points: _U32, first: int, last: int) -> _Word:
     value = _SEED
     for at in range(first, last):
@@ -144,7 +132,7 @@ def _hash(points: _U32, first: int, last: int) -> _Word:
     return _mixed(value)
 
 
-@_kernel
+@kernel
 def _words(bits: _U16, count: int, starts: _I64, ends: _I64) -> tuple[int, int]:
     """Where each word starts and ends; returns how many there are, and how many are unspaced letters."""
     words = 0
@@ -183,7 +171,7 @@ def _words(bits: _U16, count: int, starts: _I64, ends: _I64) -> tuple[int, int]:
     return words, unspaced
 
 
-@_kernel
+@kernel
 def _script(points: _U32, bits: _U16, count: int, words: int, unspaced: int) -> int:
     """Most words are unspaced letters: their script. Else the script of most letters."""
     latin = 0
@@ -207,7 +195,7 @@ def _script(points: _U32, bits: _U16, count: int, words: int, unspaced: int) -> 
     return _OTHER
 
 
-@_kernel
+@kernel
 def _core(points: _U32, bits: _U16, first: int, last: int, lowers: _U32) -> _Word:
     """Hash of a word in lower case without the symbols around it; 0 where it is too long for a stop word."""
     while first < last and not bits[first] & ALNUM:
@@ -225,7 +213,7 @@ def _core(points: _U32, bits: _U16, first: int, last: int, lowers: _U32) -> _Wor
     return _mixed(value)
 
 
-@_kernel
+@kernel
 def _stop_words(
     points: _U32,
     bits: _U16,
@@ -259,14 +247,14 @@ def _stop_words(
     return int(tally.max())
 
 
-@_kernel
+@kernel
 def _clear(keys: _U64, mask: _Word) -> None:
     """Empty the part of the table that ``mask`` reaches."""
     for place in range(np.int64(mask) + 1):
         keys[place] = np.uint64(0)
 
 
-@_kernel
+@kernel
 def _insert(keys: _U64, counts: _I32, mask: _Word, key: _Word) -> int:
     """Count ``key`` in an open-addressed table, where 0 is an empty place; returns the new count."""
     key = max(key, _ONE)
@@ -281,7 +269,7 @@ def _insert(keys: _U64, counts: _I32, mask: _Word, key: _Word) -> int:
     return int(counts[place])
 
 
-@_kernel
+@kernel
 def _top_gram(
     hashes: _U64,
     sums: _I64,
@@ -315,7 +303,7 @@ def _top_gram(
     return min(1.0, best * longest / sums[words]), True
 
 
-@_kernel
+@kernel
 def _repeated_grams(
     hashes: _U64,
     sums: _I64,
@@ -344,7 +332,7 @@ def _repeated_grams(
     return float(total / sums[words])
 
 
-@_kernel
+@kernel
 def _phrase(points: _U32, at: int, count: int, phrase: int) -> bool:
     """Whether the phrase of that number stands at ``at``, in ASCII letters of either case."""
     first, last = _PHRASE_ENDS[phrase], _PHRASE_ENDS[phrase + 1]
@@ -359,7 +347,7 @@ def _phrase(points: _U32, at: int, count: int, phrase: int) -> bool:
     return True
 
 
-@_kernel
+@kernel
 def _sentences(bits: _U16, first: int, last: int) -> int:
     """Pieces with a letter or digit, cut after stops: those before a blank, and any of the unspaced scripts."""
     sentences = 0
@@ -382,7 +370,7 @@ def _sentences(bits: _U16, first: int, last: int) -> int:
     return sentences + alnum
 
 
-@_kernel
+@kernel
 def _ellipsis_end(points: _U32, first: int, last: int) -> bool:
     if points[last - 1] == _ELLIPSIS:
         return True
@@ -391,7 +379,7 @@ def _ellipsis_end(points: _U32, first: int, last: int) -> bool:
     )
 
 
-@_kernel
+@kernel
 def _plain_line(points: _U32, first: int, last: int) -> bool:
     """Whether a line names neither javascript nor a policy."""
     for at in range(first, last):
@@ -403,7 +391,7 @@ def _plain_line(points: _U32, first: int, last: int) -> bool:
     return True
 
 
-@_kernel
+@kernel
 def _lines(  # noqa: C901, PLR0912, PLR0915  (one pass over the lines, so that each is looked at once)
     points: _U32,
     bits: _U16,
@@ -484,7 +472,7 @@ def _lines(  # noqa: C901, PLR0912, PLR0915  (one pass over the lines, so that e
         out[27] = short / lines
 
 
-@_kernel
+@kernel
 def _signs(points: _U32, bits: _U16, count: int, words: int, starts: _I64, ends: _I64, out: _F64) -> None:
     """Symbols, letters and phrases."""
     hashes = ellipses = braces = lorem = visible = letters = alphabetic = 0
@@ -518,7 +506,7 @@ def _signs(points: _U32, bits: _U16, count: int, words: int, starts: _I64, ends:
         out[8] = letters / visible
 
 
-@_kernel
+@kernel
 def measure(  # noqa: C901, PLR0912, PLR0915  (the driver: scratch memory and the order of the passes)
     data: _U8,
     offsets: _I64,
@@ -597,7 +585,7 @@ def measure(  # noqa: C901, PLR0912, PLR0915  (the driver: scratch memory and th
     return out, scripts
 
 
-@_kernel
+@kernel
 def count_words(data: _U8, offsets: _I64, valid: _Bool, table: _U16) -> _I64:
     """Words of each row, int64 (rows); 0 for a null text."""
     rows = offsets.size - 1
@@ -616,7 +604,7 @@ def count_words(data: _U8, offsets: _I64, valid: _Bool, table: _U16) -> _I64:
     return out
 
 
-@_kernel
+@kernel
 def word_hash(points: _U32) -> _Word:
     """The hash of a stop word given as its code points in lower case, as ``_core`` computes it."""
     value = _SEED

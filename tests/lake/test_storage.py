@@ -226,11 +226,13 @@ def test_waiting_for_a_lock(tmp_path: Path) -> None:
             time.sleep(0.2)
 
     thread = threading.Thread(target=hold)
+    began = time.monotonic()
     thread.start()
     held.wait()
     with lake.lock("x", wait=30):
-        pass
+        entered = time.monotonic()
     thread.join()
+    assert entered - began >= 0.2
 
 
 def test_the_lock_of_a_killed_process_frees_itself(tmp_path: Path) -> None:

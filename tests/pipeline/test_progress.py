@@ -23,11 +23,14 @@ def work(progress: Progress) -> None:
 
 @pytest.mark.parametrize("kind", [Silent, Lines, JsonLines, Bars])
 def test_any_progress_takes_a_step_twice(kind: type) -> None:
-    progress = kind() if kind is Silent else kind(io.StringIO())
+    stream = io.StringIO()
+    progress = kind() if kind is Silent else kind(stream)
     work(progress)
+    once = len(stream.getvalue())
     work(progress)
     progress.advance("another", 1, 1)
     progress.finish()
+    assert (len(stream.getvalue()) > once) is (kind is not Silent)
 
 
 def test_lines_are_few() -> None:

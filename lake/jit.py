@@ -14,14 +14,14 @@ import numba
 
 __all__ = ["kernel"]
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def kernel(function: _F) -> _F:
+def kernel(function: F) -> F:
     """Compile on first use, free of the interpreter lock, and keep the result on disk where that can be."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        compiled: _F = numba.njit(cache=True, **options)(function)
+        compiled: F = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no folder at all that it may write
         compiled = numba.njit(**options)(function)
     return compiled
