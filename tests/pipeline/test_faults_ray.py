@@ -26,17 +26,22 @@ def test_a_killed_driver_or_worker_on_ray_changes_nothing(corpus):
     assert contents(corpus / "timed") == wanted
     rng = random.Random(21)
     killed = {"driver": 0, "worker": 0}
-    for number in range(MOMENTS // 2):
-        lake = corpus / f"lake-{number}"
+    lakes = 0
+    while sum(killed.values()) < MOMENTS:
+        lakes += 1
+        assert lakes <= MOMENTS, "the runs end before they can be killed"
+        lake = corpus / f"lake-{lakes}"
         process = start(corpus, lake, "ray")
         time.sleep(rng.uniform(0.4, 0.95) * whole)
-        killed["driver"] += kill_driver(process)
+        if kill_driver(process):
+            killed["driver"] += 1
+        else:
+            whole *= 0.85  # the machine has become faster than it was
         process = start(corpus, lake, "ray")
         killed["worker"] += kill_worker(process, rng.uniform(0, 0.2) * whole, rng)
         finish(process)  # the runner retries the task
         assert contents(lake) == wanted
-    assert killed["driver"] >= MOMENTS // 4
-    assert killed["worker"] >= MOMENTS // 4
+    assert min(killed.values()) >= MOMENTS // 4
 
 
 @pytest.mark.ray
