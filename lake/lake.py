@@ -83,14 +83,15 @@ class Lake:
             self._checked = True
 
     def clear(self) -> None:
-        """Delete the lake with all that is in it; nothing happens if there is none.
+        """Delete all that is in the lake but its locks; nothing happens if there is none.
 
         Raises:
             NotALakeError: the folder holds something else; it is left alone.
         """
         if self._check():
-            self.storage.delete_folder("")
-            self._checked = False
+            for folder in self.storage.folders():
+                if folder != locks.FOLDER:
+                    self.storage.delete_folder(folder)
 
     def _check(self) -> bool:
         """Whether the lake is there; raises if something else is."""
@@ -187,6 +188,14 @@ class Lake:
             # Whoever looks for a part is going to use it: it must not look forgotten to a vacuum.
             self.storage.touch(f"{table}/{path}")
         return found
+
+    def still_there(self, part: Part) -> bool:
+        """Whether the file of a part is there with its size; a vacuum then takes it for one in use."""
+        where = f"{part.table}/{part.path}"
+        if self.storage.size(where) != part.bytes:
+            return False
+        self.storage.touch(where)
+        return True
 
     # Commits
 

@@ -14,9 +14,11 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lake.delta.scan import part_tables
 from lake.files import Files, Split
@@ -47,13 +49,13 @@ class _Task:
     lake: Lake
     pipeline: str
     table: str
-    key: str
+    key: str  # holds the version of the commit to come: no committed file is written again
     job: Job
     limit: int | None = None
 
 
 def ingest(
-    context: Context, pipeline: str, table: str, jobs: Sequence[Job], *, limit: int | None = None
+    context: Context, pipeline: str, table: str, jobs: Sequence[Job], key: str, *, limit: int | None = None
 ) -> list[Emitted]:
     """Stage the parts of all jobs; nothing is committed yet.
 
@@ -62,10 +64,10 @@ def ingest(
         pipeline: its name.
         table: the table for the rows, usually ``raw``.
         jobs: splits in the order in which a first occurrence is decided.
+        key: names what is staged, together with the split it comes from.
         limit: at most so many rows of each source.
     """
     lake = context.lake
-    key = f"{pipeline}-{STAGE}"
     tasks = [_Task(lake, pipeline, table, key, job, limit) for job in jobs]
     reads = context.gather("ingest: read", _read, tasks, _rows) if limit is None else _read_some(tasks, limit)
     for index, read in _without_repeats(context, tasks, reads):
@@ -104,16 +106,19 @@ def _read_some(tasks: list[_Task], limit: int) -> list[Emitted]:
 def _read(task: _Task) -> Emitted:
     """Read one split, and stage its rows and drops."""
     scratch = task.lake.scratch(task.key)
-    name = task.job.split.key
+    name = f"{task.key}-{task.job.split.key}"
     marker = f"read-{name}.json"
     if task.limit is None and scratch.exists(marker):
-        return Emitted.from_bytes(scratch.read_bytes(marker))
+        known = Emitted.from_bytes(scratch.read_bytes(marker))
+        if known.whole(task.lake):
+            return known
     count = StepCount(task.job.label)
     dropped: list[pa.Table] = []
     rows = task.lake.write_part(task.table, name, _records(task, count, dropped), task.job.source.schema())
     drop_parts = ledger_part(task.lake, task.pipeline, STAGE, name, dropped)
-    read = Emitted(rows if rows.rows else None, drop_parts, [count])
-    if task.limit is None:
+    refused = tuple(place["uri"] for each in dropped for place in _unopened(each))
+    read = Emitted(rows if rows.rows else None, drop_parts, [count], refused)
+    if task.limit is None and not refused:  # a file that could not be opened may be open to the next try
         scratch.write_bytes(marker, read.to_bytes())
     return read
 
@@ -140,6 +145,11 @@ def _records(task: _Task, count: StepCount, dropped: list[pa.Table]) -> Iterator
         if left is not None and left <= 0:
             break
     count.seconds += time.perf_counter() - started
+
+
+def _unopened(drops: pa.Table) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = drops.filter(pc.field("rule") == "unreadable-file")["_source"].to_pylist()
+    return found
 
 
 def _split_by(rows: pa.Table, first: np.ndarray) -> tuple[pa.Table, pa.Table]:
@@ -180,7 +190,7 @@ class _Rewrite:
     @property
     def name(self) -> str:
         digest = hashlib.blake2b(self.mask, digest_size=6).hexdigest()
-        return f"{self.task.job.split.key}-{digest}"
+        return f"{self.task.key}-{self.task.job.split.key}-{digest}"
 
 
 def _rewrite(work: _Rewrite) -> Emitted:
@@ -207,4 +217,4 @@ def _rewrite(work: _Rewrite) -> Emitted:
     count.rows_kept -= number
     count.drops["exact-duplicate"] = count.drops.get("exact-duplicate", 0) + number
     extra = ledger_part(task.lake, task.pipeline, STAGE, work.name, lost)
-    return Emitted(rows if rows.rows else None, work.read.drops + extra, [count])
+    return Emitted(rows if rows.rows else None, work.read.drops + extra, [count], work.read.refused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lake.lake import Lake
 from pipeline import __version__, engine
 from pipeline.config import Config, load
 from pipeline.context import Context
-from pipeline.plan import Plan, make_plan
+from pipeline.plan import Plan, make_plan, tables_of
 from pipeline.progress import Progress, Silent
 from pipeline.report import Report
 from pipeline.run import Run
@@ -87,7 +88,12 @@ class Pipeline:
         config = self.config if limit is None else self.config.model_copy(update={"lake": str(lake.uri)})
         try:
             lake.ensure()
-            with lake.lock(config.name):
+            with ExitStack() as held:
+                # The tables too: another pipeline may be about to fill one of them for the first time.
+                for name in (config.name, *sorted(f"table-{each}" for each in tables_of(config))):
+                    held.enter_context(lake.lock(name))
+                if limit is not None:
+                    lake.clear()
                 lake.recover()
                 run = Run(config, Context(lake, runner, progress or Silent()), __version__, limit)
                 return Report(run.execute(make_plan(config, __version__))).settle(lake)
@@ -98,9 +104,7 @@ class Pipeline:
     def _trial(self) -> Lake:
         if self.config.lake.endswith("-trial"):
             raise ConfigError("a trial of a trial lake", hint="name the lake otherwise, or run without a limit")
-        lake = Lake(f"{self.config.lake.rstrip('/')}-trial")
-        lake.clear()
-        return lake
+        return Lake(f"{self.config.lake.rstrip('/')}-trial")
 
     def __repr__(self) -> str:
         return f"Pipeline({self.config.name!r}, lake={self.config.lake!r}, {len(self.config.steps)} steps)"

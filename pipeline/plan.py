@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from lake import ledger
 from lake.errors import ConfigError
 from lake.files import Taken
@@ -20,7 +22,18 @@ from pipeline.config import Config
 from pipeline.ingest import Job
 from pipeline.stage import Stage, stage_key
 
-__all__ = ["Plan", "Todo", "jobs_of", "label_of", "make_plan", "stages_of"]
+__all__ = [
+    "Plan",
+    "Todo",
+    "is_current",
+    "jobs_of",
+    "label_of",
+    "make_plan",
+    "manifest_key",
+    "raw_schema",
+    "stages_of",
+    "tables_of",
+]
 
 _FILES_SHOWN = 5
 
@@ -109,12 +122,48 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
     )
 
 
+def manifest_key(config: Config) -> str:
+    """Under what the files are listed: those that went into another table are still to be read."""
+    return config.name if config.raw == "raw" else f"{config.name}/{config.raw}"
+
+
+def is_current(lake: Lake, stage: Stage, key: str) -> bool:
+    """Whether a stage's table and drops are what its last run left, and that run had the same key."""
+    last = ledger.last_run(lake, stage.pipeline, stage.name)
+    if last is None or last["key"] != key or not lake.table(stage.target).exists:
+        return False
+    drops = lake.table(ledger.DROPS_TABLE)
+    mine = {"pipeline": stage.pipeline, "stage": stage.name}
+    listed = sum(part.rows for part in drops.parts() if part.partition == mine) if drops.exists else 0
+    counted = sum(sum(step["drops"].values()) for step in json.loads(last["report"])["steps"])
+    return bool(listed == counted)
+
+
+def raw_schema(config: Config) -> pa.Schema:
+    """The columns of all sources.
+
+    Raises:
+        ConfigError: two sources give one column two types.
+    """
+    try:
+        return pa.unify_schemas([source.schema() for source in config.source])
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ConfigError(
+            "two sources give one column two types", where=config.name, why=str(error), hint="see columns:"
+        ) from error
+
+
+def tables_of(config: Config) -> set[str]:
+    """The tables that a configuration fills."""
+    return {config.raw, *(stage.target for stage in stages_of(config))}
+
+
 def jobs_of(config: Config, lake: Lake) -> tuple[Job, ...]:
     """The splits that no earlier run has taken, in the order in which first occurrences count."""
     jobs: list[Job] = []
     for number, source in enumerate(config.source, start=1):
         label = label_of(0, source) + (f" {number}" if len(config.source) > 1 else "")
-        rows = ledger.taken(lake, config.name, source.reader)
+        rows = ledger.taken(lake, manifest_key(config), source.reader)
         taken = {uri: Taken.of(row) for uri, row in rows.items()}
         # A file that an earlier source of the same settings is about to take is not for this one.
         twin = [job.split for job in jobs if job.source.reader == source.reader]
@@ -127,6 +176,7 @@ def make_plan(config: Config, version: str) -> Plan:
     """Compare the configuration and the sources with what the lake holds."""
     lake = Lake(config.lake)
     _check_owner(config, lake)
+    raw_schema(config)
     jobs = jobs_of(config, lake)
     todos = [_ingest_todo(config, jobs)]
     upstream = bool(jobs)
@@ -141,7 +191,7 @@ def make_plan(config: Config, version: str) -> Plan:
 
 def _check_owner(config: Config, lake: Lake) -> None:
     """Raise if another pipeline fills one of the tables: it would be mixed, or replaced."""
-    mine = {config.raw, *(stage.target for stage in stages_of(config))}
+    mine = tables_of(config)
     for row in ledger.runs(lake).select(["pipeline", "report"]).to_pylist():
         target = json.loads(row["report"])["inputs"]["target"]
         if row["pipeline"] != config.name and target in mine:
@@ -167,7 +217,9 @@ def _note(step: object) -> str | None:
     return explain() if callable(explain) else None
 
 
-def _reason(lake: Lake, stage: Stage, version: str, *, upstream: bool) -> tuple[bool, str]:
+def _reason(  # noqa: PLR0911  (a return for each reason)
+    lake: Lake, stage: Stage, version: str, *, upstream: bool
+) -> tuple[bool, str]:
     """Whether a stage has work, and why."""
     last = ledger.last_run(lake, stage.pipeline, stage.name)
     if last is None:
@@ -179,8 +231,12 @@ def _reason(lake: Lake, stage: Stage, version: str, *, upstream: bool) -> tuple[
         return True, change
     if upstream:
         return True, f"{stage.source} changes"
+    if not lake.table(stage.source).exists:
+        return False, f"there is no {stage.source} yet"
     if stage_key(stage, lake.table(stage.source).data_version, version) != last["key"]:
         return True, f"{stage.source} has changed"
+    if not is_current(lake, stage, last["key"]):
+        return True, f"{stage.target} or its drops are not what the last run left"
     return False, "up to date"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from lake import ledger
+from lake.formats.splits import UNREADABLE
 from lake.lake import Change, Lake, Part
 from lake.ledger import DROPS_BY
 from lake.schema import LEDGER, MANIFEST, RUNS
@@ -21,7 +22,7 @@ from pipeline.config import Config
 from pipeline.context import Context
 from pipeline.ingest import STAGE as INGEST
 from pipeline.ingest import Job, ingest
-from pipeline.plan import Plan, stages_of
+from pipeline.plan import Plan, is_current, manifest_key, raw_schema, stages_of
 from pipeline.stage import Stage, StepCount, stage_key
 
 __all__ = ["POLICIES", "Run"]
@@ -82,11 +83,14 @@ class Run:
         clock = time.perf_counter()
         raw = self.lake.table(self.config.raw)
         before = raw.count() if raw.exists else 0
-        reads = ingest(self.context, self.config.name, self.config.raw, jobs, limit=self.limit)
+        version = self._next(INGEST)
+        key = f"{self.config.name}-{INGEST}-{version}"
+        reads = ingest(self.context, self.config.name, self.config.raw, jobs, key, limit=self.limit)
+        refused = {uri for read in reads for uri in read.refused}
         changes = [
             Change(
                 self.config.raw,
-                _widest(job.source.schema() for job in jobs),
+                raw_schema(self.config),
                 _parts(r.rows for r in reads),
             ),
             Change(
@@ -95,7 +99,7 @@ class Run:
                 tuple(p for r in reads for p in r.drops),
                 partition_by=DROPS_BY,
             ),
-            Change("_files", MANIFEST, (self._manifest(jobs),)),
+            Change("_files", MANIFEST, (self._manifest(jobs, refused),)),
         ]
         report = {
             "steps": _totals(INGEST, (r.counts for r in reads)),
@@ -103,15 +107,25 @@ class Run:
             "seconds": time.perf_counter() - clock,
         }
         self._commit(INGEST, f"{self.id}-{INGEST}", changes, report)
-        self.lake.scratch(f"{self.config.name}-{INGEST}").clear()
+        self.lake.scratch(key).clear()
 
-    def _manifest(self, jobs: tuple[Job, ...]) -> Part:
-        """What was taken of each file, as it was when the run was planned."""
+    def _next(self, stage: str) -> int:
+        """The version of a stage's next commit; it moves with the commit alone."""
+        return (self.lake.table("_runs").transaction_version(f"{self.config.name}/{stage}") or 0) + 1
+
+    def _manifest(self, jobs: tuple[Job, ...], refused: set[str]) -> Part:
+        """What was taken of each file, as it was when the run was planned; what could not be opened was not."""
         of_source: dict[str, list[Job]] = {}
         for job in jobs:
             of_source.setdefault(job.label, []).append(job)
         rows = [
-            asdict(replace(taken, pipeline=self.config.name))
+            asdict(
+                replace(
+                    taken,
+                    pipeline=manifest_key(self.config),
+                    fingerprint=UNREADABLE if taken.uri in refused else taken.fingerprint,
+                )
+            )
             for mine in of_source.values()
             for taken in mine[0].source.taken(job.split for job in mine)
         ]
@@ -124,17 +138,17 @@ class Run:
         if not source.exists:
             return False  # no file has been found yet
         key = stage_key(stage, source.data_version, self.version)
-        last = ledger.last_run(self.lake, stage.pipeline, stage.name)
-        if last is not None and last["key"] == key:
+        if is_current(self.lake, stage, key):
             return False
         clock = time.perf_counter()
-        emitted, decisions = stage.run(self.context, key)
+        staged = f"{key}-{self._next(stage.name)}"
+        emitted, decisions = stage.run(self.context, staged)
         learned = {
             label: {name: json.loads(made.state.column(name)[0].as_py()) for name in ("policy", "evidence")}
             for label, made in decisions.items()
             if "policy" in made.state.schema.names
         }
-        schema = stage.schema(self.lake, key)
+        schema = stage.schema(self.lake, staged)
         target, drops = self.lake.table(stage.target), self.lake.table("_drops")
         # Its own drops go, and those of a stage that the configuration has no more.
         live = {INGEST, *(other.name for other in stages_of(self.config))} - {stage.name}
@@ -167,7 +181,7 @@ class Run:
             "seconds": time.perf_counter() - clock,
         }
         self._commit(stage.name, key, changes, report, stage)
-        self.lake.scratch(key).clear()
+        self.lake.scratch(staged).clear()
         return True
 
     def _policies(self, key: str, learned: dict[str, dict[str, Any]]) -> Part:
@@ -184,7 +198,7 @@ class Run:
     ) -> None:
         """Commit a stage's tables and its row of ``_runs``: all of them or, if killed before, none."""
         app = f"{self.config.name}/{stage}"
-        version = (self.lake.table("_runs").transaction_version(app) or 0) + 1
+        version = self._next(stage)
         report["inputs"] = {
             "code": self.version,
             "steps": derived.steps_json() if derived else [],
@@ -279,8 +293,3 @@ def _parts(parts: Iterable[Part | None]) -> tuple[Part, ...]:
 
 def _present(table: Any) -> tuple[Part, ...]:
     return tuple(table.parts()) if table.exists else ()
-
-
-def _widest(schemas: Iterable[pa.Schema]) -> pa.Schema:
-    """The columns of all sources; sources that share a column must agree on its type."""
-    return pa.unify_schemas(list(schemas))

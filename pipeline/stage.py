@@ -11,16 +11,22 @@ that depend on content alone:
 The ops before a barrier run again in later passes. They are pure, so this gives the same rows, and
 it spares the lake a copy of every payload between steps.
 
-A killed run finds what it had staged when it comes back, and goes on from there.
+A killed run finds what it had staged when it comes back, and goes on from there. The names also hold the
+version of the commit that is to come: it moves with the commit alone, so a retry agrees with the first try,
+and what was committed once is never written again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -62,10 +68,16 @@ class Emitted:
     rows: Part | None
     drops: tuple[Part, ...]
     counts: list[StepCount]
+    refused: tuple[str, ...] = ()  # files that could not be opened, by uri: they are not taken
 
     def to_bytes(self) -> bytes:
         """JSON; ``from_bytes`` gives an equal value."""
         return json.dumps(asdict(self)).encode()
+
+    def whole(self, lake: Lake) -> bool:
+        """Whether all its parts are still there; they are marked as in use."""
+        parts = (*self.drops, *((self.rows,) if self.rows else ()))
+        return all(lake.still_there(part) for part in parts)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Emitted:
@@ -75,6 +87,7 @@ class Emitted:
             rows=Part(**raw["rows"]) if raw["rows"] else None,
             drops=tuple(Part(**part) for part in raw["drops"]),
             counts=[StepCount(**count) for count in raw["counts"]],
+            refused=tuple(raw["refused"]),
         )
 
 
@@ -147,7 +160,7 @@ class _Task:
 
     stage: Stage
     lake: Lake
-    key: str
+    key: str  # of the stage, and the version of its commit to come: no committed file is written again
     upto: int
     part: Part
     schema: pa.Schema | None = None
@@ -161,6 +174,9 @@ def _rows(task: _Task, _: object) -> int:
     return task.part.rows
 
 
+_OURS = frozenset({"augment", "dedup", "lake", "pipeline"})
+_COPY_BYTES = 64 << 20  # rows and their copies that a step may hold at a time
+_binding = Lock()
 _bound_ops: dict[tuple[str, str, str, float], Op] = {}
 _MOST_BOUND = 8
 
@@ -170,13 +186,14 @@ def _bound(lake: Lake, key: str, index: int, step: Barrier) -> Op:
     scratch, state = lake.scratch(key), f"{index}-state.arrow"
     # The time is part of the name: another lake may have stood at the same place, with the same key.
     name = (lake.uri, key, state, scratch.modified(state))
-    op = _bound_ops.get(name)
-    if op is None:
-        op = step.bind(scratch.read_arrow(state))
-        while len(_bound_ops) >= _MOST_BOUND:
-            _bound_ops.pop(next(iter(_bound_ops)), None)
-        _bound_ops[name] = op
-    return op
+    with _binding:
+        op = _bound_ops.get(name)
+        if op is None:
+            op = step.bind(scratch.read_arrow(state))
+            while len(_bound_ops) >= _MOST_BOUND:
+                _bound_ops.pop(next(iter(_bound_ops)))
+            _bound_ops[name] = op
+        return op
 
 
 def _ops(stage: Stage, lake: Lake, key: str, upto: int) -> list[Op]:
@@ -213,12 +230,12 @@ def _emit(task: _Task) -> Emitted:
     """Run all steps over one part, and stage what is kept and what is dropped."""
     scratch = task.lake.scratch(task.key)
     marker = f"emitted-{task.name}.json"
-    if scratch.exists(marker):
-        return Emitted.from_bytes(scratch.read_bytes(marker))
     stage, lake = task.stage, task.lake
+    if scratch.exists(marker) and (known := Emitted.from_bytes(scratch.read_bytes(marker))).whole(lake):
+        return known
     counts = [StepCount(label) for label, _ in stage.steps]
     dropped: list[pa.Table] = []
-    name = f"{stage.name}-{task.key[:16]}-{task.name}"
+    name = f"{stage.name}-{task.key}-{task.name}"
     rows = lake.write_part(stage.target, name, _through(task, counts, dropped), task.schema)
     drops = ledger_part(lake, stage.pipeline, stage.name, name, dropped)
     emitted = Emitted(rows if rows.rows else None, drops, counts)
@@ -230,7 +247,7 @@ def _through(task: _Task, counts: list[StepCount], dropped: list[pa.Table]) -> I
     """The batches of a part after all steps; counts and drops are filled in passing."""
     stage = task.stage
     ops = _ops(stage, task.lake, task.key, len(stage.steps))
-    for batch in task.lake.table(stage.source).read_part(task.part):
+    for batch in _portions(task.lake.table(stage.source).read_part(task.part), stage):
         rows = batch
         for op, count, (label, step) in zip(ops, counts, stage.steps, strict=True):
             started = time.perf_counter()
@@ -243,6 +260,14 @@ def _through(task: _Task, counts: list[StepCount], dropped: list[pa.Table]) -> I
                 dropped.append(outcome.drops.append_column("step", pa.repeat(label, outcome.drops.num_rows)))
             rows = outcome.table
         yield rows
+
+
+def _portions(batches: Iterator[pa.Table], stage: Stage) -> Iterator[pa.Table]:
+    """The batches, cut so that what they become fits: forty copies of a batch are forty times its size."""
+    times = math.prod(1 + getattr(step, "copies", 0) for _, step in stage.steps)
+    for batch in batches:
+        rows = max(1, batch.num_rows * _COPY_BYTES // max(1, batch.nbytes * times))
+        yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
 
 
 def _check(before: pa.Table, outcome: Outcome, step: Step, where: str) -> None:
@@ -289,6 +314,16 @@ def ledger_part(lake: Lake, pipeline: str, stage: str, name: str, dropped: list[
     return (lake.write_part("_drops", name, [full], LEDGER, partition={"pipeline": pipeline, "stage": stage}),)
 
 
+def _plugins(stage: Stage) -> list[str]:
+    """Digests of the files that a user's own steps stand in: our version does not speak for them."""
+    names = {type(step).__module__ for _, step in stage.steps}
+    files = {getattr(sys.modules[name], "__file__", None) for name in names if name.split(".")[0] not in _OURS}
+    return [
+        hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
+        for file in sorted(filter(None, files))
+    ]
+
+
 def stage_key(stage: Stage, source_version: int, code: str) -> str:
     """Names what a stage will make: equal inputs, steps and code give an equal key.
 
@@ -303,6 +338,6 @@ def stage_key(stage: Stage, source_version: int, code: str) -> str:
         "source": [stage.source, source_version],
         "target": stage.target,
         "steps": stage.steps_json(),
-        "code": code,
+        "code": [code, *_plugins(stage)],
     }
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -69,6 +69,10 @@ def why(lake: Lake, row: str) -> list[Fate]:
     Raises:
         MissingTableError: nothing matches.
     """
+    if not _ID.fullmatch(row):
+        by_place = _ids_at(lake, row)
+        if by_place:
+            return [fate for each in by_place for fate in why(lake, each)]
     drops = _ledger(lake, _matches(row, "_id"))
     names = [name for name in lake.tables() if not name.startswith("_")]
     ids: dict[str | None, None] = dict.fromkeys(drops.column("_id").to_pylist())
@@ -85,6 +89,15 @@ def why(lake: Lake, row: str) -> list[Fate]:
             hint="give an _id, six or more of its first digits, or file:row as in `_source`",
         )
     return [_fate(lake, each, drops, rows) for each in ids]
+
+
+def _ids_at(lake: Lake, row: str) -> list[str]:
+    """The contents that were read at ``file:row``: what became of them may stand under other places."""
+    ids = _ledger(lake, _matches(row, "_id")).column("_id").to_pylist()
+    for name in lake.tables():
+        if not name.startswith("_") and {"_id", "_source"} <= set(lake.table(name).schema().names):
+            ids += lake.table(name).to_table(["_id"], filter=_matches(row, "_id")).column("_id").to_pylist()
+    return sorted({each for each in ids if each is not None})
 
 
 def _fate(lake: Lake, id_: str | None, drops: pa.Table, rows: dict[str, pa.Table]) -> Fate:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
 from augment.policy import Policy
@@ -225,10 +226,14 @@ def _packed(_id: str, label: str, pixels: npt.NDArray[Any], resolution: int) -> 
 def _chosen(sketches: Sequence[pa.Table], count: int) -> pa.Table:
     """The rows with the smallest ids, one per id (of equal ids the smallest label)."""
     rows = pa.concat_tables([SKETCH.empty_table(), *(s.select(SKETCH.names) for s in sketches)])
-    rows = rows.sort_by([("_id", "ascending"), ("label", "ascending")])
-    ids = rows.column("_id").to_pylist()
+    # By reference up to here, and only the names are sorted: all pixels together may be gigabytes.
+    order = pc.sort_indices(
+        rows.select(["_id", "label"]), sort_keys=[("_id", "ascending"), ("label", "ascending")]
+    )
+    ids = rows.column("_id").take(order).to_pylist()
     first = [row for row, _id in enumerate(ids) if row == 0 or _id != ids[row - 1]]
-    return rows.take(pa.array(first[:count], pa.int64()))
+    chosen = order.take(pa.array(first[:count], pa.int64())).to_pylist()
+    return pa.concat_tables([SKETCH.empty_table(), *(rows.slice(row, 1) for row in chosen)]).combine_chunks()
 
 
 def _sample(rows: pa.Table, classes: tuple[str, ...]) -> Sample:

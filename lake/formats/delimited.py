@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any
 
 from lake.formats.lines import BOM, Block, Stop, TooLong, blocks, stream
@@ -115,10 +115,11 @@ def _told(error: csv.Error) -> str:
 
 
 def _header(address: str, dialect: dict[str, Any]) -> list[str]:
-    """The first record of the file, for a piece that does not start there."""
+    """The first record that is not empty, for a piece that does not start at the file's start."""
     with stream(address, "") as source:
         start = source(_BLOCK).removeprefix(BOM).decode("utf-8", "surrogateescape")
-    return _names(next(csv.reader(islice(start.splitlines(keepends=True), 10_000), **dialect), []))
+    records = csv.reader(io.StringIO(start, newline="\n"), **dialect)
+    return _names(next((cells for cells in records if cells), []))
 
 
 def _names(cells: list[str]) -> list[str]:

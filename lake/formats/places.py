@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import io
 import os
 import re
 import stat
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
-from lake.errors import InputError
+from lake.errors import InputError, StorageError
 
 __all__ = ["Found", "Readable", "find", "locate", "open_file", "readable"]
 
@@ -90,9 +91,44 @@ def open_file(address: str) -> Readable:
     """
     if is_url(address):
         system, path = _filesystem(address)
-        remote: Readable = system.open_input_file(path)
-        return remote
-    return open(address, "rb", buffering=0)  # noqa: PTH123 (the caller closes it)
+        return _Watched(system.open_input_file(path), address)
+    return _Watched(open(address, "rb", buffering=0), address)  # noqa: PTH123 (the caller closes it)
+
+
+class _Watched(io.RawIOBase):
+    """A file whose storage errors cannot be taken for bad data: decoders raise OSErrors of their own."""
+
+    def __init__(self, file: Any, address: str) -> None:
+        super().__init__()
+        self._file = file
+        self._address = address
+
+    def readinto(self, room: Any, /) -> int:
+        try:
+            return int(self._file.readinto(room))
+        except (PermissionError, FileNotFoundError):
+            raise
+        except OSError as error:
+            raise StorageError(
+                "reading a source failed", where=self._address, why=str(error), hint="run it again"
+            ) from error
+
+    def seek(self, at: int, whence: int = 0, /) -> int:
+        self._file.seek(at, whence)
+        return self.tell()
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
 
 
 def readable(address: str) -> bool:

@@ -96,7 +96,7 @@ class Split:
         for piece in self.pieces:
             file = piece.file
             named = (file.uri, file.format, file.compression, file.size, file.modified, file.label)
-            state.update(repr((*named, piece.start, piece.end, piece.first_row)).encode())
+            state.update(repr((*named, file.fingerprint, piece.start, piece.end, piece.first_row)).encode())
         return state.hexdigest()
 
 

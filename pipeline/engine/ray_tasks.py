@@ -79,7 +79,7 @@ class RayRunner:
         except self._ray.exceptions.RayError as error:
             raise EngineError(
                 f"a Ray task was lost after {_RETRIES} retries",
-                why=str(error).splitlines()[0],
+                why=(str(error) or type(error).__name__).splitlines()[0],
                 hint="look for workers killed for memory; start the same command again to resume",
             ) from error
 
@@ -123,6 +123,6 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
     except Exception as error:  # a node that does not start is a bare Exception in Ray
         raise EngineError(
             f"no Ray cluster answers at {address or 'this machine'}",
-            why=str(error).splitlines()[0],
+            why=(str(error) or type(error).__name__).splitlines()[0],
             hint="check the address with `ray status --address ...`, or run with --local",
         ) from error

@@ -47,6 +47,7 @@ class LocalRunner:
         finally:
             for future in running:
                 future.cancel()
+            wait(running)  # who is at work still writes: the lake's lock must outlast that
 
     def close(self) -> None:
         """See :class:`pipeline.engine.Runner`."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lake.errors import InputError
+from lake.errors import InputError, StorageError
 from lake.files import Files
 from lake.images import decode, encode
 
@@ -442,3 +442,45 @@ def test_s3_urls_globs_growth_and_endpoint(tmp_path: Path, monkeypatch: pytest.M
             Files(paths="s3://corpus/none/*.jsonl").discover({}, base=tmp_path)
     finally:
         server.stop()
+
+
+# ---- storage that fails
+
+
+@pytest.mark.parametrize(
+    "name", ["a.parquet", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.csv", "a.txt", "a.tar"]
+)
+def test_a_read_error_is_not_bad_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    path = tmp_path / name
+    text = b'{"text": "x"}\n' * 2000
+    if name.endswith(".parquet"):
+        pq.write_table(pa.table({"text": ["x"] * 2000}), path)
+    elif name.endswith(".tar"):
+        with tarfile.open(path, "w") as archive:
+            member = tarfile.TarInfo("k.txt")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text))
+    elif name.endswith(".zst"):
+        with pa.CompressedOutputStream(str(path), "zstd") as out:
+            out.write(text)
+    else:
+        path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    files = Files(paths=name)
+    splits = files.discover({}, base=tmp_path)
+
+    class Broken(io.FileIO):
+        def readinto(self, room: Any, /) -> int:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("lake.formats.places.open", lambda address, *_, **__: Broken(address), raising=False)
+    with pytest.raises(StorageError, match="Input/output error"):
+        [list(files.read(split)) for split in splits]
+
+
+@pytest.mark.parametrize("split_bytes", [40, 1 << 20])
+def test_a_csv_may_begin_with_an_empty_line(tmp_path: Path, split_bytes: int) -> None:
+    (tmp_path / "a.csv").write_text("\ntext,label\n" + "".join(f"row {n},{n}\n" for n in range(20)))
+    files = Files(paths="a.csv", split_bytes=split_bytes)
+    outcomes = [outcome for split in files.discover({}, base=tmp_path) for outcome in files.read(split)]
+    assert sum(outcome.table.num_rows for outcome in outcomes) == 20
+    assert sum(outcome.drops.num_rows for outcome in outcomes) == 0

@@ -9,10 +9,14 @@ from small import contents, write_texts
 
 from lake.errors import ConcurrentRunError, ConfigError, EngineError
 from lake.lake import Lake
-from lake.maintenance import compact
+from lake.maintenance import compact, verify
 from lake.op import Op, Outcome
 from lake.schema import no_drops
 from pipeline import Pipeline, engine
+from pipeline.context import Context
+from pipeline.ingest import ingest
+from pipeline.progress import Silent
+from pipeline.run import Run
 from pipeline.why import why
 
 
@@ -223,3 +227,100 @@ def test_another_lake_at_the_same_place_is_another_lake(corpus):
     run(corpus, overrides=["steps=[{dedup.MinHash: {}}]", f"lake={corpus / 'fresh'}"])
     assert ids(here["train"]) == ids(contents(corpus / "fresh")["train"])
     assert ids(here["_drops"]) == ids(contents(corpus / "fresh")["_drops"])
+
+
+def small(folder: Path, *overrides: str, steps: str = "[]"):
+    """A pipeline over `in/`, without the steps of the corpus."""
+    (folder / "in").mkdir(exist_ok=True)
+    (folder / "p.yaml").write_text(
+        f"name: p\nlake: ./lake\nallowed_rejects: 1\nsource: {{lake.Files: {{paths: in}}}}\nsteps: {steps}\n"
+    )
+    return Pipeline.load(folder / "p.yaml", overrides)
+
+
+def line(text: str, **more: object) -> str:
+    return json.dumps({"text": text, **more}) + "\n"
+
+
+def texts(folder: Path, table: str = "raw") -> list[str]:
+    return sorted(Lake(str(folder / "lake")).table(table).to_table(["text"]).column("text").to_pylist())
+
+
+def test_a_file_that_becomes_what_it_was_overwrites_nothing(tmp_path):
+    pipeline = small(tmp_path)
+    file, old = tmp_path / "in" / "a.jsonl", tmp_path / "old.jsonl"
+    file.write_text(line("one") + "bad\n")
+    shutil.copy2(file, old)
+    pipeline.run()
+    file.write_text(line("two") + "bad\n")
+    pipeline.run()
+    shutil.copy2(old, file)  # the same size and time as at first
+    pipeline.run()
+    assert texts(tmp_path) == texts(tmp_path, "train") == ["one", "two"]
+    assert verify(Lake(str(tmp_path / "lake"))) == []
+
+
+def test_a_file_that_is_away_for_a_moment_is_read_when_it_is_back(tmp_path):
+    pipeline = small(tmp_path)
+    file, away = tmp_path / "in" / "a.jsonl", tmp_path / "away.jsonl"
+    file.write_text(line("one"))
+    plan = pipeline.plan()
+    pipeline.lake.ensure()
+    file.rename(away)
+    runner = engine.local(1)
+    Run(pipeline.config, Context(pipeline.lake, runner, Silent()), "0").ingest(plan.jobs)
+    away.rename(file)
+    pipeline.run()
+    assert texts(tmp_path) == ["one"]
+
+
+def test_steps_and_sinks_may_go_and_come_back(tmp_path):
+    filters = "{pipeline.filters.Length: {min: 4}}"
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text(line("one") + line("three") + line("seven"))
+    both = f"[{filters}, {{augment.Apply: {{}}}}]"
+    small(tmp_path, steps=both).run()
+    small(tmp_path, steps=f"[{filters}]").run()
+    small(tmp_path, steps=both).run()
+    lake = Lake(str(tmp_path / "lake"))
+    assert lake.table("_drops").to_table(["stage", "rule"]).to_pylist() == [
+        {"stage": "clean", "rule": "too-short"}
+    ]
+    for sink in ("train2", "train"):
+        small(tmp_path, f"sink={{lake.Table: {{name: {sink}}}}}", steps=both).run()
+        assert texts(tmp_path, sink) == ["seven", "three"]
+    shutil.rmtree(tmp_path / "lake" / "train")
+    small(tmp_path, steps=both).run()
+    assert texts(tmp_path, "train") == ["seven", "three"]
+
+
+def test_another_raw_table_reads_the_files_again(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text(line("one"))
+    small(tmp_path).run()
+    moved = small(tmp_path, "raw=raw2")
+    assert moved.plan().changes
+    moved.run()
+    assert texts(tmp_path, "raw2") == texts(tmp_path, "train") == ["one"]
+
+
+def test_a_marker_without_its_part_is_not_believed(tmp_path):
+    pipeline = small(tmp_path)
+    (tmp_path / "in" / "a.jsonl").write_text(line("one"))
+    pipeline.lake.ensure()
+    runner = engine.local(1)
+    run_ = Run(pipeline.config, Context(pipeline.lake, runner, Silent()), "0")
+    ingest(run_.context, "p", "raw", pipeline.plan().jobs, "p-ingest-1")  # staged, not committed
+    for part in (tmp_path / "lake" / "raw").glob("*.parquet"):
+        part.unlink()
+    pipeline.run()
+    assert texts(tmp_path) == ["one"]
+
+
+def test_why_a_place_is_answered_for_its_content(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text(line("one") + line("one"))
+    small(tmp_path).run()
+    (fate,) = why(Lake(str(tmp_path / "lake")), "in/a.jsonl:2")
+    assert fate.tables == {"raw": 1, "train": 1}
+    assert fate.sources == ["in/a.jsonl:1", "in/a.jsonl:2"]
