@@ -7,6 +7,7 @@ copies) and ``train`` (the rest). A pipeline without such a step goes from ``raw
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pipeline.stage import Stage, stage_key
 __all__ = [
     "Plan",
     "Todo",
+    "columns_of",
     "is_current",
     "jobs_of",
     "label_of",
@@ -178,6 +180,7 @@ def make_plan(config: Config, version: str) -> Plan:
     _check_owner(config, lake)
     raw_schema(config)
     jobs = jobs_of(config, lake)
+    _check_settings(config, lake, jobs)
     todos = [_ingest_todo(config, jobs)]
     upstream = bool(jobs)
     for stage in stages_of(config):
@@ -200,6 +203,32 @@ def _check_owner(config: Config, lake: Lake) -> None:
                 where=lake.uri,
                 hint="name other tables under raw:, clean: and sink:, or use another lake",
             )
+
+
+def columns_of(config: Config) -> dict[str, dict[str, Any]]:
+    """Which columns each source takes, by the hash of its settings."""
+    fields = {"text", "image", "label", "columns"}
+    return {source.reader: source.model_dump(mode="json", include=fields) for source in config.source}
+
+
+def _check_settings(config: Config, lake: Lake, jobs: Sequence[Job]) -> None:
+    """Raise if files were read with other columns before: their rows would stay as they are."""
+    last = ledger.last_run(lake, config.name, "ingest")
+    if last is None:
+        return
+    now, before = columns_of(config), json.loads(last["report"])["inputs"]["columns"]
+    taken = ledger.taken(lake, manifest_key(config))
+    for job in jobs:
+        for piece in job.split.pieces:
+            reader = taken.get(piece.file.uri, {}).get("reader")
+            if reader in before and reader not in now and before[reader] != now[job.source.reader]:
+                change = _first_change([["", before[reader]]], [["", now[job.source.reader]]]) or ""
+                raise ConfigError(
+                    "files that are in the lake were read with other settings",
+                    where=piece.file.uri,
+                    why=f"{change.removeprefix('step : ')}; rows that are there keep what they came with",
+                    hint=f"read them anew into another table (raw: {config.raw}2), or into another lake",
+                )
 
 
 def _ingest_todo(config: Config, jobs: tuple[Job, ...]) -> Todo:

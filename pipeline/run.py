@@ -22,7 +22,7 @@ from pipeline.config import Config
 from pipeline.context import Context
 from pipeline.ingest import STAGE as INGEST
 from pipeline.ingest import Job, ingest
-from pipeline.plan import Plan, is_current, manifest_key, raw_schema, stages_of
+from pipeline.plan import Plan, columns_of, is_current, manifest_key, raw_schema, stages_of
 from pipeline.stage import Stage, StepCount, stage_key
 
 __all__ = ["POLICIES", "Run"]
@@ -108,6 +108,12 @@ class Run:
         }
         self._commit(INGEST, f"{self.id}-{INGEST}", changes, report)
         self.lake.scratch(key).clear()
+
+    def _columns(self) -> dict[str, Any]:
+        """Which columns were taken by this and by earlier settings of the sources."""
+        last = ledger.last_run(self.lake, self.config.name, INGEST)
+        before = json.loads(last["report"])["inputs"]["columns"] if last else {}
+        return {**before, **columns_of(self.config)}
 
     def _next(self, stage: str) -> int:
         """The version of a stage's next commit; it moves with the commit alone."""
@@ -203,6 +209,7 @@ class Run:
             "code": self.version,
             "steps": derived.steps_json() if derived else [],
             "target": derived.target if derived else self.config.raw,
+            "columns": {} if derived else self._columns(),
         }
         row = {
             "run": self.id,

@@ -324,3 +324,16 @@ def test_why_a_place_is_answered_for_its_content(tmp_path):
     (fate,) = why(Lake(str(tmp_path / "lake")), "in/a.jsonl:2")
     assert fate.tables == {"raw": 1, "train": 1}
     assert fate.sources == ["in/a.jsonl:1", "in/a.jsonl:2"]
+
+
+def test_other_columns_of_the_same_files_need_another_table(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text(line("one", stars="5"))
+    small(tmp_path).run()
+    other = small(tmp_path, "source.label=stars")
+    with pytest.raises(ConfigError, match=r"label label . stars"):
+        other.run()
+    small(tmp_path, "source.label=stars", "raw=raw2").run()
+    assert Lake(str(tmp_path / "lake")).table("train").to_table(["label"]).column("label").to_pylist() == ["5"]
+    small(tmp_path, "source.max_row_bytes=1000", "raw=raw").run()  # the same columns: read again, nothing new
+    assert texts(tmp_path) == ["one"]
