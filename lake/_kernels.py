@@ -11,7 +11,7 @@ import numpy as np
 
 from lake.jit import kernel
 
-__all__ = ["blake2b_rows", "insert", "line_ends"]
+__all__ = ["blake2b_rows", "insert", "line_ends", "most_opened"]
 
 # BLAKE2b (RFC 7693) with a digest of 16 bytes, no key and the personalisation "gristmill1". hashlib has the
 # same, one row at a time and holding the interpreter lock. The state is sixteen scalars, for LLVM's registers.
@@ -28,7 +28,7 @@ _START = _IV.copy()
 _START[0] ^= np.uint64(0x01010000 ^ 16)  # fan-out 1, depth 1, no key, digest of 16 bytes
 _START[6:] ^= _PERSON
 _BLOCK = 128
-_LINE_FEED = 10
+_LINE_FEED, _BRACKET, _BRACE = 10, 91, 123
 _STRIDE = 256
 
 
@@ -188,3 +188,19 @@ def line_ends(data: Any) -> Any:
                 here -= 1
             k += 1
     return found
+
+
+@kernel
+def most_opened(data: Any, ends: Any) -> Any:
+    """The most ``[`` and ``{`` in one line: it bounds how deeply a line can be nested."""
+    most, begin = np.int64(0), np.int64(0)
+    for index in range(len(ends) + 1):
+        end = np.int64(len(data))
+        if index < len(ends):
+            end = ends[index]
+        opened = np.int64(0)
+        for k in range(begin, end):
+            opened += np.int64((data[k] == _BRACKET) | (data[k] == _BRACE))
+        most = max(most, opened)
+        begin = end
+    return most

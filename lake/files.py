@@ -6,7 +6,8 @@ and ``.zst``. From paths, globs (``**``), folders, and ``s3://`` URLs (``AWS_END
 ``AWS_REGION`` and the usual credentials are honoured).
 
 Every line, row, member or file becomes a record or a row of drops; a blank line is neither, nor is a
-file whose name begins with a dot or an underscore, or one of another format than the one that was set.
+file whose name begins with a dot, one of no known format whose name begins with an underscore, or one of
+another format than the one that was set.
 """
 
 from __future__ import annotations

@@ -134,7 +134,8 @@ class _Teller:
 
     @staticmethod
     def _error(text: str) -> None:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {text}", err=True)
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        click.echo(f"{'error:' if plain else click.style('error:', fg='red', bold=True)} {text}", err=True)
 
     @staticmethod
     def _json(error: dict[str, object], code: int) -> None:

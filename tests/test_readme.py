@@ -47,7 +47,7 @@ def test_the_command_tour_runs(tmp_path):
         said.append(typed([gristmill, *words[1:]], tmp_path))
     assert "report:" in said[-1]
     for verb in ("show train", "report", "history"):
-        assert typed([gristmill, *verb.split(), "--lake", "shop/lake"], tmp_path)
+        assert typed([gristmill, *verb.split(), "--lake", "shop/data-lake"], tmp_path)
 
 
 def test_every_document_that_is_linked_is_there():

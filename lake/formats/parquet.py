@@ -197,11 +197,28 @@ def _meta(columns: dict[str, pa.Array], n: int) -> pa.Array:
     text, doubtful = vectors.json_object(list(columns), list(columns.values()), exact=True)
     if doubtful is not None and doubtful.any():
         mask = pa.array(doubtful)
-        rows = pa.table(columns).filter(mask).to_pylist()
+        # Python's times have microseconds, as Delta's; Arrow will not give it nanoseconds.
+        plain = {name: column.cast(_micro(column.type), safe=False) for name, column in columns.items()}
+        rows = pa.table(plain).filter(mask).to_pylist()
         text = pc.replace_with_mask(
             text, mask, pa.array([canonical(_json_value(r)) or "{}" for r in rows], pa.string())
         )
     return pc.if_else(pc.equal(text, "{}"), pa.scalar(None, pa.string()), text)
+
+
+def _micro(kind: pa.DataType) -> pa.DataType:
+    """The type with microseconds in place of nanoseconds, at any depth."""
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_struct(kind):
+        return pa.struct([kind.field(i).with_type(_micro(kind.field(i).type)) for i in range(kind.num_fields)])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_micro(kind.value_type)))
+    return kind
 
 
 def _json_value(value: Any) -> Any:  # noqa: PLR0911 (one line a type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import glob
 import io
 import os
@@ -88,7 +89,17 @@ def open_file(address: str) -> Readable:
 
     Raises:
         OSError: as the system says it.
+        PermissionError: it is no regular file; a pipe would be waited for without end.
     """
+    if not is_url(address):
+        try:
+            mode = os.stat(address).st_mode  # noqa: PTH116 (a str: names may not be UTF-8)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise FileNotFoundError(error.errno, "a link that leads to itself") from error
+            raise
+        if not stat.S_ISREG(mode):
+            raise PermissionError(errno.EACCES, "not a regular file")
     if is_url(address):
         system, path = _filesystem(address)
         return _Watched(system.open_input_file(path), address)
@@ -191,7 +202,9 @@ def _local(name: str, base: Path, root: str | None) -> Found:
     except OSError:
         return Found(path, -1, 0, folder, named=root is None)
     if not stat.S_ISREG(info.st_mode):
-        raise InputError("not a regular file", where=name, hint="give files and folders only")
+        if root is None:
+            raise InputError("not a regular file", where=name, hint="give files and folders only")
+        return Found(path, -1, 0, folder, named=False)  # a pipe, a socket: nobody will write into it for us
     return Found(path, info.st_size, info.st_mtime_ns, folder, named=root is None)
 
 

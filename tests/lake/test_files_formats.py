@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -484,3 +485,27 @@ def test_a_csv_may_begin_with_an_empty_line(tmp_path: Path, split_bytes: int) ->
     outcomes = [outcome for split in files.discover({}, base=tmp_path) for outcome in files.read(split)]
     assert sum(outcome.table.num_rows for outcome in outcomes) == 20
     assert sum(outcome.drops.num_rows for outcome in outcomes) == 0
+
+
+def test_parquet_times_with_nanoseconds(tmp_path: Path) -> None:
+    moment = pa.array([1_600_000_000_123_456_789, None], pa.timestamp("ns"))
+    nested = pa.array([[1], None], pa.list_(pa.timestamp("ns")))
+    pq.write_table(pa.table({"text": ["p", "q"], "at": moment, "all": nested}), tmp_path / "a.parquet")
+    files = Files(paths="a.parquet")
+    (outcome,) = files.read(files.discover({}, base=tmp_path)[0])
+    first, second = outcome.table.column("meta").to_pylist()
+    assert json.loads(first) == {"at": "2020-09-13T12:26:40.123456", "all": ["1970-01-01T00:00:00"]}
+    assert second is None
+
+
+def test_what_is_no_file_is_a_drop_and_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n')
+    os.mkfifo(tmp_path / "b.jsonl")
+    (tmp_path / "c.jsonl").symlink_to("c.jsonl")
+    (tmp_path / "d.jsonl").symlink_to("nowhere")
+    files = Files(paths=".")
+    outcomes = [outcome for split in files.discover({}, base=tmp_path) for outcome in files.read(split)]
+    drops = pa.concat_tables([outcome.drops for outcome in outcomes]).to_pylist()
+    assert sorted(drop["_source"]["uri"] for drop in drops) == ["b.jsonl", "c.jsonl", "d.jsonl"]
+    assert {drop["rule"] for drop in drops} == {"unreadable-file"}
+    assert sum(outcome.table.num_rows for outcome in outcomes) == 1

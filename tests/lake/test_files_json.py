@@ -344,3 +344,12 @@ def test_images_in_json_are_base64(tmp_path: Path) -> None:
     rows, drops = read(tmp_path, text=None, image="picture")
     assert rows == []
     assert [drop["rule"] for drop in drops] == ["unsupported-image", "unreadable-image", "missing-image"]
+
+
+@pytest.mark.parametrize("depth", [200, 20_000, 200_000])
+def test_a_line_nested_without_end_is_one_drop(tmp_path: Path, depth: int) -> None:
+    deep = b'{"text": "a", "x": ' + b"[" * depth + b"]" * depth + b"}\n"
+    write(tmp_path, deep + b'{"text": "b"}\n')
+    rows, drops = read(tmp_path)
+    assert [row["text"] for row in rows] == ["b"]
+    assert [(drop["_source"]["row"], drop["rule"]) for drop in drops] == [(1, "unreadable-json")]
