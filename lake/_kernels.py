@@ -191,8 +191,16 @@ def line_ends(data: Any) -> Any:
 
 
 @kernel
-def most_opened(data: Any, ends: Any) -> Any:
-    """The most ``[`` and ``{`` in one line: it bounds how deeply a line can be nested."""
+def most_opened(data: Any, ends: Any, enough: Any) -> Any:
+    """The most ``[`` and ``{`` in one line, which bounds how deeply it can be nested.
+
+    If all lines together have no more than ``enough`` of them, their number is the answer.
+    """
+    total = np.int64(0)
+    for k in range(len(data)):
+        total += np.int64((data[k] == _BRACKET) | (data[k] == _BRACE))
+    if total <= enough:
+        return total
     most, begin = np.int64(0), np.int64(0)
     for index in range(len(ends) + 1):
         end = np.int64(len(data))

@@ -107,7 +107,8 @@ class _Reader:
         data, how = block.data, self.how
         starts, ends = _line_bounds(data, block.feeds)
         # Arrow's parser goes down as deeply as a line says, until the stack ends.
-        if len(starts) == 0 or most_opened(np.frombuffer(data, np.uint8), block.feeds) > _MOST_OPENED:
+        raw = np.frombuffer(data, np.uint8)
+        if len(starts) == 0 or most_opened(raw, block.feeds, _MOST_OPENED) > _MOST_OPENED:
             return None
         if int((ends - starts).max()) > how.max_row_bytes or b"\0" in data or not _utf8(data):
             return None

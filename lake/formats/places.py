@@ -9,7 +9,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -114,9 +114,17 @@ class _Watched(io.RawIOBase):
         self._file = file
         self._address = address
 
+    def read(self, size: int = -1, /) -> bytes:
+        # Not left to the base class, which would copy every byte once more.
+        data: bytes = self._told(self._file.read, *([size] if size >= 0 else []))
+        return data
+
     def readinto(self, room: Any, /) -> int:
+        return int(self._told(self._file.readinto, room))
+
+    def _told(self, work: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return int(self._file.readinto(room))
+            return work(*arguments)
         except (PermissionError, FileNotFoundError):
             raise
         except OSError as error:

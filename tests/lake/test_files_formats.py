@@ -473,6 +473,9 @@ def test_a_read_error_is_not_bad_data(tmp_path: Path, monkeypatch: pytest.Monkey
         def readinto(self, room: Any, /) -> int:
             raise OSError(5, "Input/output error")
 
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(5, "Input/output error")
+
     monkeypatch.setattr("lake.formats.places.open", lambda address, *_, **__: Broken(address), raising=False)
     with pytest.raises(StorageError, match="Input/output error"):
         [list(files.read(split)) for split in splits]
