@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from dedup import PHash, phash
+from dedup import PHash
+from dedup.image import hashes as phash
 from dedup._walk_kernels import likeness
 from lake.images import decode
 

@@ -6,22 +6,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dedup.image import PHash as PHash
-    from dedup.match import MinHash as MinHash
-    from dedup.minhash import signatures as signatures
+    from dedup.image.phash import PHash as PHash
     from dedup.result import Result as Result
     from dedup.result import deduplicate as deduplicate
+    from dedup.text.jaccard import Jaccard as Jaccard
+    from dedup.text.minhash import MinHash as MinHash
+    from dedup.text.signatures import signatures as signatures
 
 # Name -> module. Imported on first use: `gristmill --help` must not load Arrow.
 _HOME = {
-    "MinHash": "dedup.match",
-    "PHash": "dedup.image",
+    "Jaccard": "dedup.text.jaccard",
+    "MinHash": "dedup.text.minhash",
+    "PHash": "dedup.image.phash",
     "Result": "dedup.result",
     "deduplicate": "dedup.result",
-    "signatures": "dedup.minhash",
+    "signatures": "dedup.text.signatures",
 }
 
-__all__ = ["MinHash", "PHash", "Result", "deduplicate", "signatures"]
+__all__ = ["Jaccard", "MinHash", "PHash", "Result", "deduplicate", "signatures"]
 
 
 def __getattr__(name: str) -> object:

@@ -2,6 +2,9 @@
 
 They are for showing, and for spreading labels. They never decide who goes: a chain of near-duplicates may
 join texts that have nothing in common (see :mod:`dedup.select`).
+
+Edges that lie in parts are reduced where they lie: each part to its spanning :func:`forest`, the forests of two
+parts to one, and so on in a tree. A forest has fewer edges than there are rows with a twin, however many pairs.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["components"]
+__all__ = ["components", "forest"]
 
 
 def components(
@@ -49,3 +52,25 @@ def components(
                 break
             parent = halved
     return parent
+
+
+def forest(
+    left: npt.NDArray[np.integer], right: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Keep of these edges as few as connect the same nodes: each node with the least of its component.
+
+    >>> [side.tolist() for side in forest(np.array([9, 5, 7]), np.array([5, 7, 9]))]
+    [[5, 5], [7, 9]]
+
+    Args:
+        left: one end of each edge.
+        right: the other end.
+
+    Returns:
+        The edges of the forest, as ``left`` and ``right``: one less than nodes for each component.
+    """
+    nodes, ends = np.unique(np.concatenate([left, right]), return_inverse=True)
+    nodes = nodes.astype(np.int64)
+    names = nodes[components(ends[: len(left)], ends[len(left) :], len(nodes))]
+    apart = names != nodes
+    return names[apart], nodes[apart]

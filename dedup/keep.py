@@ -7,7 +7,7 @@ on the order of the input nor on its partitions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -18,9 +18,9 @@ from pydantic import AfterValidator
 
 from lake.errors import ConfigError
 
-__all__ = ["Keep", "columns", "rank"]
+__all__ = ["Keep", "columns", "names", "rank"]
 
-_PREFIX = "keep."
+_PREFIX = "keep_"
 
 
 def _complete(keep: tuple[str, ...]) -> tuple[str, ...]:
@@ -36,16 +36,18 @@ Keep = Annotated[tuple[str, ...], AfterValidator(_complete)]
 """A keep order: a tuple of column names; ``_id`` is added at the end where it is missing."""
 
 
-def columns(table: pa.Table, keep: Sequence[str], derived: dict[str, pa.Array]) -> dict[str, pa.ChunkedArray]:
+def columns(
+    table: pa.Table, keep: Sequence[str], derived: Mapping[str, Callable[[], pa.Array]]
+) -> dict[str, pa.ChunkedArray]:
     """Take what the keep order needs of a table: its own columns, else the derived ones.
 
     Args:
         table: records.
         keep: the order.
-        derived: columns that stand in where the table has none of that name.
+        derived: makes the columns that stand in where the table has none of that name.
 
     Returns:
-        By name, with the prefix ``keep.``.
+        By name, with the prefix ``keep_``.
 
     Raises:
         ConfigError: there is no such column, or its type has no order.
@@ -58,7 +60,7 @@ def columns(table: pa.Table, keep: Sequence[str], derived: dict[str, pa.Array]) 
         if name in table.schema.names:
             column = table.column(name)
         elif name in derived:
-            column = pa.chunked_array([derived[name]])
+            column = pa.chunked_array([derived[name]()])
         else:
             raise ConfigError(
                 f"keep names the column {name!r}, which the table does not have",
@@ -83,10 +85,19 @@ def columns(table: pa.Table, keep: Sequence[str], derived: dict[str, pa.Array]) 
     return taken
 
 
+def names(keep: Sequence[str]) -> list[str]:
+    """The columns of a sketch that hold the order, but for ``_id``.
+
+    >>> names(("-length", "_id"))
+    ['keep_length']
+    """
+    return [_PREFIX + name for key in keep if (name := key.removeprefix("-")) != "_id"]
+
+
 def rank(table: pa.Table, keep: Sequence[str]) -> npt.NDArray[np.int64]:
     """Give the row numbers in keep order, each ``_id`` once.
 
-    >>> table = pa.table({"_id": ["b", "a", "c"], "keep.stars": [4.0, 4.0, float("nan")]})
+    >>> table = pa.table({"_id": ["b", "a", "c"], "keep_stars": [4.0, 4.0, float("nan")]})
     >>> rank(table, ["-stars", "_id"]).tolist()
     [1, 0, 2]
 
@@ -101,6 +112,6 @@ def rank(table: pa.Table, keep: Sequence[str]) -> npt.NDArray[np.int64]:
             (name if name == "_id" else _PREFIX + name, "descending" if key[0] == "-" else "ascending")
         )
     rows = pc.sort_indices(table, sort_keys=order).to_numpy()  # nulls and NaN last
-    names = pc.dictionary_encode(table.column("_id").combine_chunks()).indices.to_numpy()[rows]
-    _, first = np.unique(names, return_index=True)
+    ids = pc.dictionary_encode(table.column("_id").combine_chunks()).indices.to_numpy()[rows]
+    _, first = np.unique(ids, return_index=True)
     return np.asarray(rows[np.sort(first)], np.int64)

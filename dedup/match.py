@@ -1,28 +1,60 @@
-"""Near-duplicate texts: the step that drops them."""
+"""What all matches have in common: sketch, pairs, verify, select, and the op that carries the decision out.
+
+A match drops a row where a kept one is similar. It works in five moves, each a pure function that a single
+process and a cluster call alike::
+
+    sketch    row-local: what has to be remembered of a row, its keys among it
+    pairs     candidates: rows with an equal key                    dedup.pairs
+    verify    the exact similarity of each candidate pair           -> edges
+    select    who goes, walking over the edges in keep order        dedup.select
+    bind      row-local again: drop them
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict
 
-from dedup import bands, select
-from dedup import keep as keeping
-from dedup import sketch as sketching
+from dedup import select, sketch
 from dedup.keep import Keep
-from dedup.shingle import SPEC, Unit
-from lake.errors import SchemaError
+from dedup.pairs import MOST, banded
+from dedup.select import Edges
+from dedup.sketch import Corpus, Piece
 from lake.op import Barrier, Op, Outcome
+from lake.parallel import cores
 from lake.schema import drops
 
-__all__ = ["Drop", "MinHash"]
+__all__ = ["EDGES", "STATE", "Drop", "Match", "name_edges", "number_edges"]
 
-_SHOWN = (0.7, 0.8, 0.9)
+STATE = pa.schema(
+    [
+        pa.field("_id", pa.string(), nullable=False),
+        pa.field("rule", pa.string(), nullable=False),
+        pa.field("value", pa.float64()),
+        pa.field("threshold", pa.float64()),
+        pa.field("twin", pa.string()),
+        pa.field("estimated", pa.float64()),
+        pa.field("exact", pa.float64()),
+    ]
+)
+"""What a match decides: the rows that go, and why. Sorted by ``_id``."""
+
+EDGES = pa.schema(
+    [
+        pa.field("left", pa.string(), nullable=False),  # the lesser id
+        pa.field("right", pa.string(), nullable=False),
+        pa.field("exact", pa.float64(), nullable=False),
+        pa.field("estimated", pa.float64(), nullable=False),
+    ]
+)
+"""Verified pairs as they are stored: by ``_id``, independent of any order. Sorted by ``left``, ``right``."""
 
 
 class Drop(Op):
@@ -31,7 +63,7 @@ class Drop(Op):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     state: pa.Table
-    """Of schema ``dedup.sketch.STATE``."""
+    """Of schema :data:`STATE`."""
 
     def apply(self, table: pa.Table) -> Outcome:
         """Keep the rows that the state does not name."""
@@ -45,93 +77,47 @@ class Drop(Op):
         return Outcome(table.filter(pc.invert(goes)), drops(table.filter(goes), rule, **columns))
 
 
-class MinHash(Barrier):
-    """Drop a text where a kept one is similar: MinHash finds candidates, exact Jaccard decides.
+class Match(Barrier):
+    """A step that drops a row where a kept one is similar."""
 
-    >>> MinHash(threshold=0.8).explain()  # doctest: +ELLIPSIS
-    'Jaccard >= 0.8 of word 5-grams; 18 bands of 7 (128 permutations) find 78.7 % at 0.7, 98.6 % at 0.8, ...'
+    copies: ClassVar[bool] = False
+    """Rows of similarity 1 are alike in all that is compared: what one resembles, the other does as much."""
 
-    The rule of who goes stands in :mod:`dedup.select`, the definition of the shingles in
-    :mod:`dedup.shingle`. Rows whose text is null, or has no token, are never duplicates.
-    """
-
-    threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
-    """The least Jaccard similarity of two texts of which one goes."""
-    num_perm: Annotated[int, Field(ge=1, le=4096)] = 128
-    """Values in a signature."""
-    ngram: Annotated[int, Field(ge=1, le=64)] = 5
-    """Units in a shingle."""
-    unit: Unit = "word"
-    """``word``, or ``char`` for characters."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
-    """Of the permutations."""
-    bands: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
-    """Bands, and values in each. None: see :func:`dedup.bands.choose`."""
-    keep: Keep = ("-length", "_id")
-    """The keep order. ``length`` is the number of characters where no column has that name."""
-
-    @model_validator(mode="after")
-    def _bands_fit(self) -> Self:
-        if self.bands is not None and self.bands[0] * self.bands[1] > self.num_perm:
-            raise ValueError(
-                f"{self.bands[0]} bands of {self.bands[1]} need more than {self.num_perm} permutations"
-            )
-        return self
+    threshold: float
+    keep: Keep
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """The bands, and the values in each, that are used."""
-        return self.bands or bands.choose(self.threshold, self.num_perm)
+    @abstractmethod
+    def key_count(self) -> int:
+        """The number of keys of a row."""
 
-    def odds(self) -> dict[float, float]:
-        """Give the probability that a pair is found, by its Jaccard similarity.
+    @abstractmethod
+    def settings(self) -> dict[str, object]:
+        """What the sketch of a row depends on: sketches of other settings are not compared."""
 
-        >>> {j: round(p, 3) for j, p in MinHash(threshold=0.8).odds().items()}
-        {0.7: 0.787, 0.8: 0.986, 0.9: 1.0}
-        """
-        return {similarity: bands.probability(similarity, *self.shape) for similarity in _SHOWN}
+    @abstractmethod
+    def verify(
+        self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
+    ) -> Edges:
+        """Compare pairs of rows exactly, and give those that are similar to the threshold."""
 
-    def explain(self) -> str:
-        """Say in one line what is found."""
-        count, rows = self.shape
-        found = ", ".join(f"{100 * p:.1f} % at {j:g}" for j, p in self.odds().items())
-        return (
-            f"Jaccard >= {self.threshold:g} of {self.unit} {self.ngram}-grams; {count} bands of {rows} "
-            f"({self.num_perm} permutations) find {found}"
-        )
+    def piece(self, table: pa.Table) -> Piece:
+        """Sketch rows that stay in memory: what is wide may be made later, for some of them."""
+        return sketch.piece(self.sketch(table))
 
-    def sketch(self, table: pa.Table) -> pa.Table:
-        """Give signature, shingle set and keep columns of each row that has a text.
+    def candidates(
+        self, corpus: Corpus, fresh: npt.NDArray[np.bool_] | None = None, threads: int = 1
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int]:
+        """Give the pairs to verify, and the rows of the largest bucket: see :func:`dedup.pairs.banded`."""
+        return banded(corpus.keys, self.key_count, len(corpus), fresh=fresh, most=MOST, threads=threads)
 
-        Returns:
-            ``_id``; ``signature``: fixed_size_binary of num_perm uint32; ``shingles``: large_list<uint32>,
-            sorted, distinct; the keep columns as ``keep.<name>``. How they were made stands in the metadata.
-
-        Raises:
-            ConfigError: a column of the keep order is missing or has no order.
-            SchemaError: the table has no column ``text``, or it holds no text.
-        """
-        from dedup.minhash import sketches
-
-        if "text" not in table.schema.names:
-            raise SchemaError("MinHash needs a column text", hint="name it by `text:` at the source")
-        kind = table.schema.field("text").type
-        if pa.types.is_dictionary(kind) or pa.types.is_null(kind) or pa.types.is_string_view(kind):
-            place = table.schema.get_field_index("text")
-            table = table.set_column(place, "text", table.column("text").cast(pa.large_string()))
-        rows = table.filter(pc.is_valid(table.column("text")))
-        text = rows.column("text")
-        signatures, offsets, hashes = sketches(text, self.num_perm, self.seed, self.ngram, self.unit)
-        width = pa.binary(4 * self.num_perm)
-        columns = {
-            "_id": rows.column("_id").cast(pa.string()),
-            "signature": pa.Array.from_buffers(width, len(rows), [None, pa.py_buffer(signatures)]),
-            "shingles": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(hashes)),
-            **keeping.columns(
-                rows, self.keep, {"length": pc.utf8_length(text).combine_chunks().cast(pa.int64())}
-            ),
-        }
-        return sketching.label(pa.table(columns), self._settings())
+    def edges(
+        self, corpus: Corpus, fresh: npt.NDArray[np.bool_] | None = None, threads: int | None = None
+    ) -> Edges:
+        """Find and verify all candidates; with ``fresh``, those that have a new row among them."""
+        threads = threads or cores()
+        left, right, _ = self.candidates(corpus, fresh, threads)
+        return self.verify(corpus, left, right, threads)
 
     def resolve(self, sketches: Sequence[pa.Table]) -> pa.Table:
         """Decide who goes. See :mod:`dedup.select` for the rule.
@@ -140,62 +126,68 @@ class MinHash(Barrier):
             sketches: of all rows, in any order and cut in any way; they may be memory-mapped files.
 
         Returns:
-            A table of schema ``dedup.sketch.STATE``.
+            A table of schema :data:`STATE`.
 
         Raises:
             SchemaError: a sketch was made with other settings or by another version.
         """
-        sketching.check(sketches, self._settings())
-        filled = [sketch for sketch in sketches if sketch.num_rows]
-        if not filled:
-            return sketching.STATE.empty_table()
-        whole = pa.concat_tables(filled)  # by reference
-        order = keeping.rank(whole.drop_columns(["signature", "shingles"]), self.keep)
-        places, sizes = sketching.list_addresses(whole.column("shingles"))
-        signatures = sketching.fixed(whole.column("signature"), np.uint32)
-        count, rows = self.shape
-        # One band at a time: all keys of ten million rows would be gigabytes.
-        keys = (
-            np.concatenate([bands.keys(part, band, rows) for part in signatures])[order]
-            for band in range(count)
-        )
-        shared = select.buckets(keys, count, sizes[order] > 0)
-        chosen = select.sets(shared, places[order], sizes[order], self.threshold)
-        estimated = self._estimates(signatures, order[chosen.dropped], order[chosen.twin])
-        return sketching.state(
-            whole.column("_id"), order, chosen, threshold=self.threshold, estimated=estimated
-        )
+        sketch.check(sketches, self.settings())
+        if not sketches:
+            return STATE.empty_table()
+        corpus = self.corpus([sketch.piece(each) for each in sketches])
+        return self.decide(corpus, self.edges(corpus))
+
+    def corpus(self, pieces: Sequence[Piece]) -> Corpus:
+        """Number the rows of some pieces in the keep order."""
+        return Corpus([each for each in pieces if each.head.num_rows] or pieces[:1], self.keep)
+
+    def decide(self, corpus: Corpus, edges: Edges, threshold: float | None = None) -> pa.Table:
+        """Select, and lay out what was decided.
+
+        Args:
+            corpus: the rows.
+            edges: the verified pairs among them.
+            threshold: a higher one than the edges were verified with; that of this step unless given.
+        """
+        least = self.threshold if threshold is None else threshold
+        edges = edges.take(edges.exact >= least)
+        same = edges.exact == 1.0 if self.copies else None
+        chosen = select.first(edges, len(corpus), same)
+        exact = pa.array(edges.exact[chosen.edge])
+        columns = {
+            "_id": corpus.ids.take(pa.array(chosen.dropped)).cast(pa.string()),
+            "rule": pa.repeat("near-duplicate", len(exact)),
+            "value": exact,
+            "threshold": pa.repeat(pa.scalar(float(least)), len(exact)),
+            "twin": corpus.ids.take(pa.array(chosen.twin)).cast(pa.string()),
+            "estimated": pa.array(edges.estimated[chosen.edge]),
+            "exact": exact,
+        }
+        return pa.table(columns, schema=STATE).sort_by("_id")
 
     def bind(self, state: pa.Table) -> Op:
         """Give the op that drops the rows of a decision."""
         return Drop(state=state)
 
-    def _settings(self) -> dict[str, object]:
-        return {
-            "step": "dedup.MinHash",
-            "spec": SPEC,
-            "num_perm": self.num_perm,
-            "ngram": self.ngram,
-            "unit": self.unit,
-            "seed": self.seed,
-        }
 
-    @staticmethod
-    def _estimates(
-        signatures: Sequence[npt.NDArray[np.generic]], left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float64]:
-        starts = np.cumsum([0, *(len(part) for part in signatures)])
+def name_edges(corpus: Corpus, edges: Edges) -> pa.Table:
+    """Write edges by the ids of their rows: a table of schema :data:`EDGES`."""
+    x = corpus.ids.take(pa.array(edges.left)).cast(pa.string())
+    y = corpus.ids.take(pa.array(edges.right)).cast(pa.string())
+    turned = pc.greater(x, y)
+    columns = [
+        pc.if_else(turned, y, x),
+        pc.if_else(turned, x, y),
+        pa.array(edges.exact),
+        pa.array(edges.estimated),
+    ]
+    return pa.table(columns, schema=EDGES).sort_by([("left", "ascending"), ("right", "ascending")])
 
-        def rows(of: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
-            out = np.empty((len(of), signatures[0].shape[1]), np.uint32)
-            part = np.searchsorted(starts, of, side="right") - 1
-            for number in np.unique(part):
-                mine = part == number
-                out[mine] = signatures[number][of[mine] - starts[number]]
-            return out
 
-        estimates = np.empty(len(left), np.float64)
-        for start in range(0, len(left), 65536):  # 64 MiB of signatures at a time
-            stop = start + 65536
-            estimates[start:stop] = (rows(left[start:stop]) == rows(right[start:stop])).mean(axis=1)
-        return estimates
+def number_edges(corpus: Corpus, table: pa.Table) -> Edges:
+    """Read edges back, by position in the corpus; those with a row that is not in it are left out."""
+    ends = [pc.index_in(table.column(name), value_set=corpus.ids) for name in ("left", "right")]
+    there = pc.and_(pc.is_valid(ends[0]), pc.is_valid(ends[1])).to_numpy()
+    x, y = (end.filter(pa.array(there)).to_numpy().astype(np.int64) for end in ends)
+    exact, estimated = (table.column(name).to_numpy()[there] for name in ("exact", "estimated"))
+    return Edges(np.minimum(x, y), np.maximum(x, y), exact, estimated)

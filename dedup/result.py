@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from html import escape
 
@@ -10,12 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dedup.cluster import components
+from dedup.match import Match, name_edges
+from dedup.select import Edges
+from dedup.sketch import Corpus
 from lake.errors import SchemaError
 from lake.ids import IdSet, content_ids
-from lake.op import Barrier
 from lake.schema import drops
 
-__all__ = ["CLUSTERS", "Result", "deduplicate"]
+__all__ = ["CLUSTERS", "Result", "deduplicate", "with_ids"]
 
 CLUSTERS = pa.schema(
     [
@@ -38,17 +41,43 @@ class Result:
     Attributes:
         kept: the rows that stay, in their order, with ``_id``.
         dropped: one row of ``lake.schema.DROPS`` per row that goes, with its kept twin and both similarities.
-        clusters: the families, see :data:`CLUSTERS`.
+        clusters: the families that verified edges connect, see :data:`CLUSTERS`.
+        edges: every verified pair, see :data:`dedup.match.EDGES`.
+        threshold: the least similarity of a duplicate.
     """
 
     kept: pa.Table
     dropped: pa.Table
     clusters: pa.Table
+    edges: pa.Table
+    threshold: float
+    _made: _Made = dataclasses.field(repr=False)
 
     def duplicates_of(self, id_: str) -> pa.Table:
         """The drops whose twin is ``id_``, the most similar first."""
         mine = self.dropped.filter(pc.field("twin") == id_)
         return mine.sort_by([("exact", "descending"), ("_id", "ascending")])
+
+    def rethreshold(self, threshold: float) -> Result:
+        """Decide again by a higher threshold, from the verified pairs: nothing is hashed or compared again.
+
+        >>> from dedup import MinHash
+        >>> words = [str(number) for number in range(100)]
+        >>> table = pa.table({"text": [" ".join(words), " ".join(words[:-9])]})
+        >>> result = deduplicate(table, MinHash(threshold=0.8))
+        >>> result, result.rethreshold(0.95)
+        (Result(1 kept, 1 dropped), Result(2 kept, 0 dropped))
+
+        Raises:
+            ValueError: the threshold is lower than the one that the pairs were verified with.
+        """
+        made = self._made
+        if not made.match.threshold <= threshold <= 1.0:
+            raise ValueError(
+                f"the pairs were verified from {made.match.threshold:g} on: give a threshold from there to 1, "
+                f"not {threshold:g}, or deduplicate again"
+            )
+        return made.result(threshold)
 
     def __repr__(self) -> str:
         return f"Result({self.kept.num_rows} kept, {self.dropped.num_rows} dropped)"
@@ -66,7 +95,31 @@ class Result:
         )
 
 
-def deduplicate(table: pa.Table, match: Barrier) -> Result:
+@dataclass(frozen=True)
+class _Made:
+    """What a result is made of: enough to decide again."""
+
+    match: Match
+    corpus: Corpus
+    edges: Edges
+    unique: pa.Table
+    exact: pa.Table
+
+    def result(self, threshold: float) -> Result:
+        state = self.match.decide(self.corpus, self.edges, threshold)
+        outcome = self.match.bind(state).apply(self.unique)
+        edges = self.edges.take(self.edges.exact >= threshold)
+        return Result(
+            kept=outcome.table,
+            dropped=pa.concat_tables([self.exact, outcome.drops]),
+            clusters=_clusters(self.corpus, edges, state),
+            edges=name_edges(self.corpus, edges),
+            threshold=threshold,
+            _made=self,
+        )
+
+
+def deduplicate(table: pa.Table, match: Match) -> Result:
     """Deduplicate a table in memory.
 
     >>> from dedup import MinHash
@@ -79,16 +132,24 @@ def deduplicate(table: pa.Table, match: Barrier) -> Result:
     ['exact-duplicate', 'near-duplicate']
 
     Args:
-        table: records with ``text`` or ``image``; ``_id`` is computed where it is missing.
-        match: the step, :class:`dedup.MinHash` or :class:`dedup.PHash`.
+        table: records with ``text``, ``image`` or what else the match looks at; ``_id`` is computed where it
+            is missing.
+        match: the step, such as :class:`dedup.MinHash` or :class:`dedup.PHash`.
 
     Raises:
-        SchemaError: there is neither ``text`` nor ``image``.
+        SchemaError: there is neither ``text`` nor ``image``, nor ``_id``.
         ValueError: an ``_id`` that was given is not 32 lower-case hex digits.
     """
-    rows = _with_ids(_filterable(table))
+    rows = with_ids(table)
     first = IdSet(rows.num_rows).add(rows.column("_id").combine_chunks())
-    unique, repeats = rows.filter(pa.array(first)), rows.filter(pa.array(~first))
+    unique, repeats = (
+        (rows, rows.slice(0, 0))
+        if first.all()
+        else (
+            rows.filter(pa.array(first)),
+            rows.filter(pa.array(~first)),
+        )
+    )
     exact = drops(
         repeats,
         "exact-duplicate",
@@ -98,8 +159,13 @@ def deduplicate(table: pa.Table, match: Barrier) -> Result:
         estimated=1.0,
         exact=1.0,
     )
-    outcome = match.bind(match.resolve([match.sketch(unique)])).apply(unique)
-    return Result(outcome.table, pa.concat_tables([exact, outcome.drops]), _clusters(outcome.drops))
+    corpus = match.corpus([match.piece(unique)])
+    return _Made(match, corpus, match.edges(corpus), unique, exact).result(match.threshold)
+
+
+def with_ids(table: pa.Table) -> pa.Table:
+    """Give a table its column ``_id`` where it has none, and plain strings and bytes for views."""
+    return _with_ids(_filterable(table))
 
 
 def _filterable(table: pa.Table) -> pa.Table:
@@ -130,22 +196,23 @@ def _with_ids(table: pa.Table) -> pa.Table:
     return table.add_column(0, "_id", ids)
 
 
-def _clusters(dropped: pa.Table) -> pa.Table:
-    """Families from the edges between dropped rows and their twins."""
-    twins, ids = dropped.column("twin").to_pylist(), dropped.column("_id").to_pylist()
-    names = sorted({*twins, *ids})
-    number = {name: index for index, name in enumerate(names)}
-    left, right = (np.array([number[name] for name in each], np.int64) for each in (ids, twins))
-    families = components(left, right, len(names))
-    why = dict(zip(ids, zip(twins, dropped.column("exact").to_pylist(), strict=True), strict=True))
-    rows = [
-        {
-            "family": names[family],
-            "_id": name,
-            "kept": name not in why,
-            "twin": why.get(name, (None, None))[0],
-            "exact": why.get(name, (None, None))[1],
-        }
-        for name, family in zip(names, families.tolist(), strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=CLUSTERS).sort_by([("family", "ascending"), ("_id", "ascending")])
+def _clusters(corpus: Corpus, edges: Edges, state: pa.Table) -> pa.Table:
+    """Families from the verified edges."""
+    nodes, ends = np.unique(np.concatenate([edges.left, edges.right]), return_inverse=True)
+    left, right = ends[: len(edges)], ends[len(edges) :]
+    ids = corpus.ids.take(pa.array(nodes)).cast(pa.string())
+    # A family bears the name of its least id, whatever the keep order.
+    by_name = pc.sort_indices(ids).to_numpy()
+    rank = np.empty(len(nodes), np.int64)
+    rank[by_name] = np.arange(len(nodes))
+    names = ids.take(pa.array(by_name))
+    families = components(rank[left], rank[right], len(nodes))
+    place = pc.index_in(names, value_set=state.column("_id"))
+    columns = {
+        "family": names.take(pa.array(families)),
+        "_id": names,
+        "kept": pc.is_null(place),
+        "twin": state.column("twin").take(place),
+        "exact": state.column("exact").take(place),
+    }
+    return pa.table(columns, schema=CLUSTERS).sort_by([("family", "ascending"), ("_id", "ascending")])

@@ -1,39 +1,47 @@
-"""Sketches: what a match remembers of a table, how it is labelled, and how many are read as one.
+"""Sketches: what a match remembers of rows, how it is labelled, and how many of them are looked at as one.
 
-A sketch may be a memory-mapped Arrow file, and all of them together larger than the memory: the wide column
-(shingle sets, thumbnails) is reached by address and never copied.
+A sketch is a table with ``_id``, the keys (``band_00`` ...: int64, null for a row that is compared with none),
+the columns of the keep order (``keep_...``) and *wide* columns (shingle sets, signatures, thumbnails). It may
+be a memory-mapped file, a part of an index in a lake, or rows that are sketched only in part: so a
+:class:`Piece` holds the narrow columns of all its rows and gives the wide ones of those that are asked for.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dedup.select import Selection
+from dedup import keep as keeping
 from lake.errors import SchemaError
 
-__all__ = ["STATE", "check", "fixed", "fixed_addresses", "label", "list_addresses", "state"]
+__all__ = ["BAND", "Corpus", "Piece", "addresses", "band_columns", "check", "label", "piece", "settings_of"]
 
-STATE = pa.schema(
-    [
-        pa.field("_id", pa.string(), nullable=False),
-        pa.field("rule", pa.string(), nullable=False),
-        pa.field("value", pa.float64()),
-        pa.field("threshold", pa.float64()),
-        pa.field("twin", pa.string()),
-        pa.field("estimated", pa.float64()),
-        pa.field("exact", pa.float64()),
-    ]
-)
-"""What a match decides: the rows that go, and why. Sorted by ``_id``."""
+BAND = "band_{:02}"
+"""The name of a key's column."""
+_LABEL = b"gristmill.sketch"
 
-_KEY = b"gristmill.sketch"
-_Kind = TypeVar("_Kind", bound=np.generic)
+Rows = npt.NDArray[np.int64]
+Wide = Callable[[Rows], tuple[pa.Table, Rows]]
+"""Of some rows of a piece: a table with the wide columns, and at which row of it each of them stands."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Sketches of some rows."""
+
+    head: pa.Table
+    wide: Wide
+
+
+def piece(sketch: pa.Table) -> Piece:
+    """Take a sketch that is all there; its wide columns are reached where they are, not copied."""
+    return Piece(sketch, lambda rows: (sketch, rows))
 
 
 def label(table: pa.Table, settings: Mapping[str, object]) -> pa.Table:
@@ -42,10 +50,16 @@ def label(table: pa.Table, settings: Mapping[str, object]) -> pa.Table:
     >>> label(pa.table({"_id": ["a"]}), {"spec": 1}).schema.metadata
     {b'gristmill.sketch': b'{"spec": 1}'}
     """
-    return table.replace_schema_metadata({_KEY: json.dumps(settings, sort_keys=True).encode()})
+    return table.replace_schema_metadata({_LABEL: json.dumps(settings, sort_keys=True).encode()})
 
 
-def check(sketches: Sequence[pa.Table], settings: Mapping[str, object]) -> None:
+def settings_of(table: pa.Table) -> str:
+    """What :func:`label` noted; ``no label`` where it did not."""
+    found: bytes = (table.schema.metadata or {}).get(_LABEL, b"no label")
+    return found.decode()
+
+
+def check(sketches: Iterable[pa.Table], settings: Mapping[str, object]) -> None:
     """Refuse sketches that were made in another way: their hashes do not compare.
 
     Raises:
@@ -53,8 +67,7 @@ def check(sketches: Sequence[pa.Table], settings: Mapping[str, object]) -> None:
     """
     wanted = json.dumps(settings, sort_keys=True)
     for sketch in sketches:
-        found = (sketch.schema.metadata or {}).get(_KEY, b"no label").decode()
-        if found != wanted:
+        if (found := settings_of(sketch)) != wanted:
             raise SchemaError(
                 "a sketch was made with other settings or by another version",
                 why=f"it says {found}, this step says {wanted}",
@@ -62,67 +75,122 @@ def check(sketches: Sequence[pa.Table], settings: Mapping[str, object]) -> None:
             )
 
 
-def state(
-    ids: pa.ChunkedArray,
-    order: npt.NDArray[np.int64],
-    chosen: Selection,
-    *,
-    threshold: float,
-    estimated: npt.NDArray[np.float64],
-) -> pa.Table:
-    """Lay out what was decided.
+def band_columns(keys: npt.NDArray[np.uint64], valid: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:
+    """Lay out keys as columns.
 
     Args:
-        ids: of all rows.
-        order: their numbers in keep order.
-        chosen: which go, by position in that order.
-        threshold: the least similarity of a duplicate.
-        estimated: the estimate of each row that goes, as its sketch has it; shape (d,).
+        keys: uint64 of shape (bands, n).
+        valid: False for a row that is compared with none; shape (n,).
     """
-    names = ids.take(pa.array(order)).combine_chunks()
-    number = len(chosen.dropped)
-    columns = {
-        "_id": names.take(pa.array(chosen.dropped)).cast(pa.string()),
-        "rule": pa.repeat("near-duplicate", number),
-        "value": pa.array(chosen.exact),
-        "threshold": pa.repeat(pa.scalar(threshold, pa.float64()), number),
-        "twin": names.take(pa.array(chosen.twin)).cast(pa.string()),
-        "estimated": pa.array(estimated, pa.float64()),
-        "exact": pa.array(chosen.exact),
-    }
-    return pa.table(columns, schema=STATE).sort_by("_id")
+    return {BAND.format(band): pa.array(key.view(np.int64), mask=~valid) for band, key in enumerate(keys)}
 
 
-def fixed(column: pa.ChunkedArray, dtype: type[_Kind]) -> list[npt.NDArray[_Kind]]:
-    """View each chunk of a fixed-size binary column as rows of ``dtype``, without a copy."""
-    kind = np.dtype(dtype)
-    views = []
-    for chunk in column.chunks:
-        width = chunk.type.byte_width
-        each = width // kind.itemsize
-        data = np.frombuffer(chunk.buffers()[1], kind, len(chunk) * each, chunk.offset * width)
-        views.append(data.reshape(len(chunk), each))
-    return views
-
-
-def fixed_addresses(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
-    """Tell where in memory each value of a fixed-size binary column starts."""
-    places = [np.empty(0, np.uint64)]
-    for chunk in column.chunks:
-        width = chunk.type.byte_width
-        first = chunk.buffers()[1].address + chunk.offset * width
-        places.append(first + np.arange(len(chunk), dtype=np.uint64) * np.uint64(width))
-    return np.concatenate(places)
-
-
-def list_addresses(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """Tell where in memory each list of a large_list<uint32> column starts, and how long it is."""
+def addresses(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint64], Rows]:
+    """Tell where in memory each value of a column of bytes starts, and how many bytes it has."""
     places, sizes = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for chunk in column.chunks:
-        offsets = chunk.offsets.to_numpy()
-        values = chunk.values  # whole: the offsets count from its start
-        buffer = values.buffers()[1]
-        first = (buffer.address if buffer else 0) + 4 * values.offset
-        places.append(first + 4 * offsets[:-1].astype(np.uint64))
-        sizes.append(np.diff(offsets))
+        kind, buffers = chunk.type, chunk.buffers()
+        first = np.uint64(buffers[-1].address if buffers[-1] else 0)
+        if pa.types.is_fixed_size_binary(kind):
+            width = kind.byte_width
+            start = (chunk.offset + np.arange(len(chunk), dtype=np.int64)) * width
+            size = np.full(len(chunk), width, np.int64)
+        else:
+            form = np.int64 if pa.types.is_large_binary(kind) else np.int32
+            place = chunk.offset * np.dtype(form).itemsize
+            offsets = np.frombuffer(buffers[1], form, len(chunk) + 1, place).astype(np.int64)
+            start, size = offsets[:-1], np.diff(offsets)
+        places.append(first + start.astype(np.uint64))
+        sizes.append(size)
     return np.concatenate(places), np.concatenate(sizes)
+
+
+class Corpus:
+    """All rows that are compared, numbered in keep order.
+
+    Args:
+        pieces: their sketches.
+        keep: the order.
+        rows: of each piece the rows that take part; all unless given.
+    """
+
+    def __init__(
+        self, pieces: Sequence[Piece], keep: Sequence[str], rows: Sequence[Rows] | None = None
+    ) -> None:
+        self.pieces = pieces
+        heads = [each.head for each in pieces]
+        counts = [head.num_rows for head in heads] if rows is None else [len(each) for each in rows]
+        self._rows = rows
+        self._starts = np.cumsum([0, *counts])
+        names = ["_id", *keeping.names(keep)]
+        narrow = pa.concat_tables(
+            [
+                head.select(names) if rows is None else head.select(names).take(pa.array(rows[at]))
+                for at, head in enumerate(heads)
+            ],
+            promote_options="permissive",
+        )
+        self.order = keeping.rank(narrow, keep)
+        """The numbers of the rows, of all pieces one after the other, in keep order; each ``_id`` once."""
+        self._ids = narrow.column("_id")
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        """The ids in keep order."""
+        taken = self._ids.take(pa.array(self.order))
+        return pa.concat_arrays(taken.chunks) if taken.num_chunks else pa.array([], pa.string())
+
+    @cached_property
+    def position(self) -> npt.NDArray[np.int32]:
+        """Of each row its place in keep order, -1 for one that came before."""
+        place = np.full(int(self._starts[-1]), -1, np.int32)
+        place[self.order] = np.arange(len(self.order), dtype=np.int32)
+        return place
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A narrow column, of all pieces one after the other."""
+        found = []
+        for at, each in enumerate(self.pieces):
+            column = each.head.column(name)
+            found.append(column if self._rows is None else column.take(pa.array(self._rows[at])))
+        return pa.chunked_array([chunk for column in found for chunk in column.chunks], found[0].type)
+
+    def keys(self, band: int) -> tuple[npt.NDArray[np.uint64], Rows]:
+        """The keys of a band and the rows that have one, as :func:`dedup.pairs.banded` takes them."""
+        column = self.column(BAND.format(band))
+        if column.null_count:
+            valid = column.is_valid().to_numpy()
+            values, position = column.drop_null().to_numpy(), self.position[valid]
+        else:
+            values, position = column.to_numpy(), self.position
+        there = position >= 0
+        if not there.all():
+            values, position = values[there], position[there]
+        return values.view(np.uint64), position.astype(np.int64)
+
+    def wide(self, positions: Rows, *names: str) -> tuple[list[tuple[npt.NDArray[np.uint64], Rows]], object]:
+        """Where the wide columns of some rows stand in memory.
+
+        Args:
+            positions: in keep order.
+            names: columns.
+
+        Returns:
+            For each column addresses and sizes in bytes, shape (positions,); and what keeps them in place.
+        """
+        rows = self.order[positions]
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        found = [(np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.int64)) for _ in names]
+        held = []
+        for at in np.unique(which).tolist():
+            mine = which == at
+            local = rows[mine] - self._starts[at]
+            table, place = self.pieces[at].wide(local if self._rows is None else self._rows[at][local])
+            held.append(table)
+            for (places, sizes), name in zip(found, names, strict=True):
+                start, size = addresses(table.column(name))
+                places[mine], sizes[mine] = start[place], size[place]
+        return found, held

@@ -11,8 +11,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
-__all__ = ["kernel"]
+__all__ = ["kernel", "values_at"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,3 +29,31 @@ def kernel(function: F) -> F:
     except RuntimeError:  # numba found no folder at all that it may write
         compiled = numba.njit(**options)(function)
     return compiled
+
+
+def values_at(element: Any, bytes_each: int) -> Any:
+    """Make ``f(address, count)`` for kernels: the values at an address (uint64) as an array, without a copy.
+
+    Columns may be mapped files that are larger than the memory. The caller keeps them open.
+    """
+    view = types.Array(element, 1, "C")
+
+    @intrinsic
+    def at(_context: Any, _address: Any, _count: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            array = context.make_array(view)(context, builder)
+            start = builder.inttoptr(arguments[0], cgutils.voidptr_t)
+            size = context.get_constant(types.intp, bytes_each)
+            populate_array(  # type: ignore[no-untyped-call]  # numba types this module in part only
+                array,
+                data=builder.bitcast(start, array.data.type),
+                shape=[arguments[1]],
+                strides=[size],
+                itemsize=size,
+                meminfo=None,
+            )
+            return array._getvalue()  # noqa: SLF001  (numba's own way to read a struct proxy)
+
+        return view(types.uint64, types.int64), generate
+
+    return at

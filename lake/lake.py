@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -157,6 +157,8 @@ class Lake:
         *,
         partition: Mapping[str, str] = _NOTHING,
         notes: Mapping[str, str] = _NOTHING,
+        group_bytes: int = parts.ROW_GROUP_BYTES,
+        plain: Collection[str] = (),
     ) -> Part:
         """Stream batches into one Parquet file of a table, staged: no reader sees it before :meth:`commit`.
 
@@ -168,6 +170,8 @@ class Lake:
             schema: the table's columns.
             partition: value by partition column; these columns are not stored in the file.
             notes: kept in the file's footer; :meth:`find_part` gives them back.
+            group_bytes: uncompressed bytes of a row group; small ones where single rows are read again.
+            plain: columns that are not compressed (hashes, say).
 
         Raises:
             SchemaError: a batch does not fit; nothing is left behind.
@@ -176,7 +180,15 @@ class Lake:
         self.ensure()
         path = parts.part_path(name, partition)
         return parts.write_part(
-            self.storage, _valid(table), path, batches, schema, partition=partition, notes=notes
+            self.storage,
+            _valid(table),
+            path,
+            batches,
+            schema,
+            partition=partition,
+            notes=notes,
+            group_bytes=group_bytes,
+            plain=plain,
         )
 
     def find_part(self, table: str, name: str, partition: Mapping[str, str] = _NOTHING) -> Part | None:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import show
 from lake.delta.parts import Part
-from lake.delta.scan import batches, part_tables, project, prune
+from lake.delta.scan import batches, part_rows, part_tables, project, prune
 from lake.delta.snapshot import Snapshot, commit_info, snapshot, version_range
 from lake.errors import LakeError, MissingTableError
 from lake.storage import Storage
@@ -173,6 +175,16 @@ class Table:
             MissingPartError: its file is gone.
         """
         yield from part_tables(self._storage, part, project(self.schema(), columns, self.uri))
+
+    def read_rows(
+        self, part: Part, rows: npt.NDArray[np.int64], columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Some rows of a part, by number and in that order; only the row groups that hold one are read.
+
+        Raises:
+            MissingPartError: its file is gone.
+        """
+        return part_rows(self._storage, part, project(self.schema(), columns, self.uri), rows)
 
     def count(self, version: int | None = None) -> int:
         """The number of rows, from the log alone."""

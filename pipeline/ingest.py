@@ -26,7 +26,7 @@ from lake.ids import IdSet
 from lake.lake import Lake
 from lake.schema import RECORD, drops
 from pipeline.context import Context
-from pipeline.stage import Emitted, StepCount, by_rule, ledger_part
+from pipeline.emitted import Emitted, StepCount, by_rule, ledger_part
 
 __all__ = ["STAGE", "Job", "ingest"]
 

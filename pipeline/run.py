@@ -18,12 +18,14 @@ from lake.formats.splits import UNREADABLE
 from lake.lake import Change, Lake, Part
 from lake.ledger import DROPS_BY
 from lake.schema import LEDGER, MANIFEST, RUNS
+from pipeline import emitted as emission
 from pipeline.config import Config
 from pipeline.context import Context
+from pipeline.emitted import StepCount
 from pipeline.ingest import STAGE as INGEST
 from pipeline.ingest import Job, ingest
 from pipeline.plan import Plan, columns_of, is_current, manifest_key, raw_schema, stages_of
-from pipeline.stage import Stage, StepCount, stage_key
+from pipeline.stage import Stage, stage_key
 
 __all__ = ["POLICIES", "Run"]
 
@@ -148,29 +150,39 @@ class Run:
             return False
         clock = time.perf_counter()
         staged = f"{key}-{self._next(stage.name)}"
-        emitted, decisions = stage.run(self.context, staged)
+        made = stage.run(self.context, staged, self.version)
         learned = {
-            label: {name: json.loads(made.state.column(name)[0].as_py()) for name in ("policy", "evidence")}
-            for label, made in decisions.items()
-            if "policy" in made.state.schema.names
+            label: {name: json.loads(decided.state.column(name)[0].as_py()) for name in ("policy", "evidence")}
+            for label, decided in made.decisions.items()
+            if "policy" in decided.state.schema.names
         }
         schema = stage.schema(self.lake, staged)
         target, drops = self.lake.table(stage.target), self.lake.table("_drops")
         # Its own drops go, and those of a stage that the configuration has no more.
         live = {INGEST, *(other.name for other in stages_of(self.config))} - {stage.name}
         changes = [
-            Change(stage.target, schema, _parts(e.rows for e in emitted), _present(target)),
+            Change(
+                stage.target,
+                schema,
+                _without(made.reused, _parts(e.rows for e in made.emitted)),
+                _without(made.reused, _present(target)),
+            ),
             Change(
                 "_drops",
                 LEDGER,
-                tuple(part for e in emitted for part in e.drops),
-                tuple(
-                    part
-                    for part in _present(drops)
-                    if part.partition["pipeline"] == stage.pipeline and part.partition["stage"] not in live
+                _without(made.reused, (part for e in made.emitted for part in e.drops)),
+                _without(
+                    made.reused,
+                    (
+                        part
+                        for part in _present(drops)
+                        if part.partition["pipeline"] == stage.pipeline and part.partition["stage"] not in live
+                    ),
                 ),
                 partition_by=DROPS_BY,
             ),
+            self._emitted(stage, staged, made.note),
+            *(change for decided in made.decisions.values() for change in decided.changes),
         ]
         if learned:
             changes.append(Change("_policies", POLICIES, (self._policies(key, learned),)))
@@ -179,8 +191,8 @@ class Run:
                 stage.name,
                 [
                     [StepCount(label) for label, _ in stage.steps],
-                    [StepCount(label, seconds=made.seconds) for label, made in decisions.items()],
-                    *(each.counts for each in emitted),
+                    [StepCount(label, seconds=each.seconds) for label, each in made.decisions.items()],
+                    *(each.counts for each in made.emitted),
                 ],
             ),
             "learned": {label: found["evidence"] for label, found in learned.items()},
@@ -189,6 +201,16 @@ class Run:
         self._commit(stage.name, key, changes, report, stage)
         self.lake.scratch(staged).clear()
         return True
+
+    def _emitted(self, stage: Stage, key: str, note: pa.Table) -> Change:
+        """What became of each input part, in place of what the last run wrote of them."""
+        partition = {"pipeline": stage.pipeline, "stage": stage.name}
+        part = self.lake.write_part(
+            emission.TABLE, f"emitted-{key}", [note], emission.EMITTED, partition=partition
+        )
+        table = self.lake.table(emission.TABLE)
+        old = tuple(part for part in _present(table) if part.partition == partition)
+        return Change(emission.TABLE, emission.EMITTED, (part,), old, partition_by=emission.EMITTED_BY)
 
     def _policies(self, key: str, learned: dict[str, dict[str, Any]]) -> Part:
         rows = [
@@ -296,6 +318,10 @@ def _totals(stage: str, counts: Iterable[list[StepCount]]) -> list[dict[str, Any
 
 def _parts(parts: Iterable[Part | None]) -> tuple[Part, ...]:
     return tuple(part for part in parts if part is not None)
+
+
+def _without(reused: frozenset[str], parts: Iterable[Part]) -> tuple[Part, ...]:
+    return tuple(part for part in parts if part.path not in reused)
 
 
 def _present(table: Any) -> tuple[Part, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -124,13 +124,15 @@ def write_part(
     *,
     partition: Mapping[str, str],
     notes: Mapping[str, str],
+    group_bytes: int = ROW_GROUP_BYTES,
+    plain: Collection[str] = (),
 ) -> Part:
     """Stream ``batches`` into one Parquet file; see :meth:`lake.lake.Lake.write_part`."""
     columns = file_schema(schema, partition)
     where = f"{table}/{path}"
     if not len(columns):
         raise SchemaError("a part needs a column beside those of its partition", where=storage.address(where))
-    plain = [leaf for leaf, kind in _leaves(columns) if not _opaque(kind)]
+    scalar = [leaf for leaf, kind in _leaves(columns) if not _opaque(kind)]
     with storage.staging(where) as temporary:
         with (
             guard(storage.address(where)),
@@ -138,14 +140,15 @@ def write_part(
             pq.ParquetWriter(
                 sink,
                 columns,
-                compression="zstd",
-                compression_level=1,
+                compression={leaf: "none" if leaf in plain else "zstd" for leaf, _ in _leaves(columns)},
+                compression_level={leaf: 1 for leaf, _ in _leaves(columns) if leaf not in plain},
                 # Dictionaries of ids, texts and images only cost time: hardly a value repeats.
-                use_dictionary=[leaf for leaf in plain if leaf not in {"_id", "text"}],
-                write_statistics=plain,
+                use_dictionary=[leaf for leaf in scalar if leaf not in {"_id", "text", *plain}],
+                write_statistics=scalar,
             ) as writer,
         ):
-            for group in _row_groups(_checked(batches, schema, columns, partition, storage.address(where))):
+            fitting = _checked(batches, schema, columns, partition, storage.address(where))
+            for group in _row_groups(fitting, group_bytes):
                 writer.write_table(group, row_group_size=max(1, group.num_rows))
             writer.add_key_value_metadata({NOTES.decode(): json.dumps(dict(notes), sort_keys=True)})
         footer = pq.read_metadata(temporary)
@@ -250,15 +253,15 @@ def _cast(array: pa.ChunkedArray, column: pa.Field, where: str) -> pa.ChunkedArr
         raise SchemaError(f"column {column.name!r} does not fit {column.type}", where=where) from error
 
 
-def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Gather small tables and cut large ones so that a row group has about ROW_GROUP_BYTES."""
+def _row_groups(tables: Iterable[pa.Table], group_bytes: int) -> Iterator[pa.Table]:
+    """Gather small tables and cut large ones so that a row group has about so many bytes."""
     waiting: list[pa.Table] = []
     size = 0
     for table in tables:
-        step = max(1, table.num_rows * ROW_GROUP_BYTES // max(1, table.nbytes))
+        step = max(1, table.num_rows * group_bytes // max(1, table.nbytes))
         for start in range(0, table.num_rows, step):
             piece = table.slice(start, step)
-            if waiting and size + piece.nbytes > ROW_GROUP_BYTES:
+            if waiting and size + piece.nbytes > group_bytes:
                 yield pa.concat_tables(waiting)
                 waiting, size = [], 0
             waiting.append(piece)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -15,7 +17,7 @@ from lake.delta.parts import Part
 from lake.errors import MissingPartError, SchemaError
 from lake.storage import Storage
 
-__all__ = ["batches", "part_tables", "project", "prune"]
+__all__ = ["batches", "part_rows", "part_tables", "project", "prune"]
 
 _BATCH_ROWS = 4096
 _PARQUET = ds.ParquetFileFormat()
@@ -116,6 +118,27 @@ def part_tables(storage: Storage, part: Part, out: pa.Schema) -> Iterator[pa.Tab
             # With no column left to read, the row count has to come from the footer.
             table = file.read_row_group(group, columns=wanted) if wanted else None
             yield pa.table([_column(table, rows, c, part.partition) for c in out], schema=out)
+
+
+def part_rows(storage: Storage, part: Part, out: pa.Schema, rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Some rows of a part, by number, in the order asked for; only the row groups that hold one are read."""
+    try:
+        source = storage.open(f"{part.table}/{part.path}")
+    except FileNotFoundError as error:
+        raise _gone(storage, part) from error
+    with source, pq.ParquetFile(source) as file:
+        counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        starts = np.cumsum([0, *counts])
+        groups = np.unique(np.searchsorted(starts, rows, side="right") - 1)
+        if not len(groups):
+            return out.empty_table()
+        found = file.read_row_groups(groups.tolist(), columns=out.names, use_threads=True)
+        # Where each of the groups that were read begins in the table that came of it.
+        sizes = np.array(counts)[groups]
+        shift = starts[groups] - (np.cumsum(sizes) - sizes)
+        place = rows - shift[np.searchsorted(groups, np.searchsorted(starts, rows, side="right") - 1)]
+        table = pa.table([_column(found, found.num_rows, c, part.partition) for c in out], schema=out)
+        return table.take(pa.array(place))
 
 
 def _column(

@@ -86,8 +86,8 @@ def _is_text(statement: ast.stmt) -> bool:
 def prose(text: str) -> str:
     r"""A docstring's text on one line, without the markup.
 
-    >>> prose("See :func:`dedup.bands.choose`,\n    or ``None``.")
-    'See `dedup.bands.choose`, or `None`.'
+    >>> prose("See :func:`dedup.text.bands.choose`,\n    or ``None``.")
+    'See `dedup.text.bands.choose`, or `None`.'
     """
     return " ".join(unmarked(text).split())
 

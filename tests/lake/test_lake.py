@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -116,20 +117,23 @@ def test_a_bad_table_name_is_refused(lake: Lake, name: str) -> None:
         lake.table(name)
 
 
-def test_large_input_is_cut_into_row_groups(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "ROW_GROUP_BYTES", 10_000)
+def test_large_input_is_cut_into_row_groups(lake: Lake) -> None:
     schema = pa.schema([("image", pa.binary())])
     blobs = [bytes([n]) * 1000 for n in range(100)]
     one = pa.table({"image": blobs}, schema=schema)
     many = [one.slice(n, 1) for n in range(100)]
     for name, batches in (("one", [one]), ("many", many)):
-        part = lake.write_part("t", name, batches, schema)
+        part = lake.write_part("t", name, batches, schema, group_bytes=10_000)
         footer = pq.read_metadata(Path(lake.uri) / "t" / part.path)
         assert 9 <= footer.num_row_groups <= 12
         lake.commit([Change("t", schema, add=(part,))], app=name, version=0)
         read = list(lake.table("t").read_part(part))
         assert len(read) == footer.num_row_groups
         assert pa.concat_tables(read).column("image").to_pylist() == blobs
+        some = np.array([99, 0, 57, 57, 12])
+        rows = lake.table("t").read_rows(part, some)
+        assert rows.column("image").to_pylist() == [blobs[row] for row in some]
+    assert lake.table("t").read_rows(part, np.array([], np.int64)).num_rows == 0
 
 
 def test_an_empty_part_is_a_part(lake: Lake) -> None:

@@ -169,7 +169,7 @@ def test_a_bad_configuration_is_told_with_its_place(
         "lake.import_module",
         "dedup.signatures",
         "dedup.Result",
-        "dedup.match.MinHash",
+        "dedup.text.minhash.MinHash",
         "dedup._HOME",
         "pipeline.Pipeline",
         "pipeline.cli.main",

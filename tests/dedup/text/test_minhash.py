@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dedup import MinHash
-from dedup.shingle import shingle_sets
-from dedup.sketch import STATE
+from dedup.match import STATE
+from dedup.text.shingle import shingle_sets
 from lake.errors import SchemaError
 from lake.ids import content_ids
 from lake.schema import DROPS
@@ -340,17 +340,18 @@ def test_a_sketch_of_another_version_or_without_a_label_is_refused(monkeypatch: 
     sketch = MinHash().sketch(table_of(["a b c"]))
     with pytest.raises(SchemaError, match="it says no label"):
         MinHash().resolve([sketch.replace_schema_metadata(None)])
-    monkeypatch.setattr("dedup.match.SPEC", 2)
-    with pytest.raises(SchemaError, match=r'"spec": 1.*"spec": 2'):
+    monkeypatch.setattr("dedup.text.minhash.SPEC", 99)
+    with pytest.raises(SchemaError, match=r'"spec": 2.*"spec": 99'):
         MinHash().resolve([sketch])
 
 
-def test_threshold_and_bands_may_change_after_sketching() -> None:
+def test_the_threshold_may_change_after_sketching_and_the_bands_may_not() -> None:
     table = table_of([" ".join(VOCABULARY[:40]), " ".join(VOCABULARY[:36])])
-    sketch = MinHash(threshold=0.99).sketch(table)
-    assert MinHash(threshold=0.99).resolve([sketch]).num_rows == 0
+    sketch = MinHash(threshold=0.99, bands=(18, 7)).sketch(table)
+    assert MinHash(threshold=0.99, bands=(18, 7)).resolve([sketch]).num_rows == 0
     assert MinHash(threshold=0.8).resolve([sketch]).num_rows == 1
-    assert MinHash(threshold=0.8, bands=(128, 1)).resolve([sketch]).num_rows == 1
+    with pytest.raises(SchemaError, match="other settings"):
+        MinHash(threshold=0.8, bands=(128, 1)).resolve([sketch])
 
 
 def test_a_table_without_text_is_refused() -> None:

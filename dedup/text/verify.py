@@ -24,7 +24,7 @@ def jaccard(x: npt.NDArray[np.uint32], y: npt.NDArray[np.uint32], threshold: flo
     Returns:
         The similarity, computed as one float64 division. None also for two empty sets.
     """
-    from dedup._walk_kernels import jaccard as kernel
+    from dedup.text._verify_kernels import jaccard as kernel
 
     similarity = float(kernel(np.ascontiguousarray(x), np.ascontiguousarray(y), float(threshold)))
     return None if similarity < 0.0 else similarity

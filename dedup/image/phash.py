@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated
 
@@ -13,12 +13,14 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from dedup import keep as keeping
-from dedup import phash, select
 from dedup import sketch as sketching
+from dedup.image import hashes as hashing
 from dedup.keep import Keep
-from dedup.match import Drop
+from dedup.match import Match
+from dedup.select import Edges
+from dedup.sketch import Corpus
 from lake.errors import SchemaError
-from lake.op import Barrier, Op
+from lake.parallel import in_chunks
 
 __all__ = ["PHash"]
 
@@ -26,9 +28,10 @@ SPEC = 1
 """Version of the hash and of the thumbnail; sketches of another one are refused."""
 
 _BITS = 64
+_CHUNK = 1 << 12  # pairs that a thread verifies at a time
 
 
-class PHash(Barrier):
+class PHash(Match):
     """Drop an image where a kept one looks the same: a perceptual hash finds candidates, pixels decide.
 
     >>> PHash().explain()
@@ -36,7 +39,7 @@ class PHash(Barrier):
 
     Two images are candidates if their hashes differ in at most ``radius`` bits; since one of
     ``radius + 1`` stretches of bits is then equal, banding finds all of them. A candidate is a
-    duplicate if the thumbnails are alike; both are defined in :mod:`dedup.phash`, the rule of who
+    duplicate if the thumbnails are alike; both are defined in :mod:`dedup.image.hashes`, the rule of who
     goes in :mod:`dedup.select`. Flat images, and rows whose image is null or cannot be decoded, are
     never duplicates.
     """
@@ -59,7 +62,8 @@ class PHash(Barrier):
         """Give hash, thumbnail and keep columns of each row that has an image.
 
         Returns:
-            ``_id``; ``hash``: uint64; ``thumbnail``: fixed_size_binary; the keep columns as ``keep.<name>``.
+            ``_id``; ``hash``: its 64 bits as int64; ``thumbnail``: fixed_size_binary; the keys ``band_00`` ...;
+            the keep columns as ``keep_<name>``.
 
         Raises:
             ConfigError: a column of the keep order is missing or has no order.
@@ -74,54 +78,55 @@ class PHash(Barrier):
             )
         found = list(_described(table.column("image")))
         rows = table.take(pa.array([row for row, *_ in found], pa.int64()))
+        hashes = np.array([code for _, _, code, _ in found], np.uint64)
+        keys = np.stack(list(_stretches(hashes, self.radius + 1)))
         thumbnails = b"".join(thumbnail.tobytes() for *_, thumbnail in found)
         columns = {
             "_id": rows.column("_id").cast(pa.string()),
-            "hash": pa.array([code for _, _, code, _ in found], pa.uint64()),
+            "hash": pa.array(hashes.view(np.int64)),
             "thumbnail": pa.Array.from_buffers(
-                pa.binary(phash.BYTES), len(found), [None, pa.py_buffer(thumbnails)]
+                pa.binary(hashing.BYTES), len(found), [None, pa.py_buffer(thumbnails)]
             ),
+            **sketching.band_columns(keys, np.ones(len(found), np.bool_)),
             **keeping.columns(
-                rows, self.keep, {"pixels": pa.array([pixels for _, pixels, *_ in found], pa.int64())}
+                rows, self.keep, {"pixels": lambda: pa.array([pixels for _, pixels, *_ in found], pa.int64())}
             ),
         }
-        return sketching.label(pa.table(columns), self._settings())
+        return sketching.label(pa.table(columns), self.settings())
 
-    def resolve(self, sketches: Sequence[pa.Table]) -> pa.Table:
-        """Decide who goes. See :mod:`dedup.select` for the rule.
+    def verify(
+        self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
+    ) -> Edges:
+        """See :meth:`dedup.match.Match.verify`."""
+        from dedup.image._kernels import verify
 
-        Args:
-            sketches: of all rows, in any order and cut in any way; they may be memory-mapped files.
-
-        Returns:
-            A table of schema ``dedup.sketch.STATE``.
-
-        Raises:
-            SchemaError: a sketch was made with other settings or by another version.
-        """
-        sketching.check(sketches, self._settings())
-        filled = [sketch for sketch in sketches if sketch.num_rows]
-        if not filled:
-            return sketching.STATE.empty_table()
-        whole = pa.concat_tables(filled)  # by reference
-        order = keeping.rank(whole.drop_columns(["hash", "thumbnail"]), self.keep)
-        hashes = whole.column("hash").to_numpy()[order]
-        places = sketching.fixed_addresses(whole.column("thumbnail"))[order]
-        bands = self.radius + 1
-        shared = select.buckets(_stretches(hashes, bands), bands, np.ones(len(order), np.bool_))
-        chosen = select.images(shared, hashes, self.radius, places, self.threshold)
-        apart = np.bitwise_count(hashes[chosen.dropped] ^ hashes[chosen.twin])
-        estimated = 1.0 - apart / _BITS
-        return sketching.state(
-            whole.column("_id"), order, chosen, threshold=self.threshold, estimated=estimated
+        hashes = corpus.column("hash").to_numpy().view(np.uint64)[corpus.order]
+        apart = np.bitwise_count(hashes[left] ^ hashes[right])
+        near = np.flatnonzero(apart <= self.radius)
+        left, right, apart = left[near], right[near], apart[near]
+        used = np.unique(np.concatenate([left, right])).astype(np.int64)
+        [(places, _)], held = corpus.wide(used, "thumbnail")
+        x, y = (np.searchsorted(used, side).astype(np.int32) for side in (left, right))
+        exact = np.empty(len(left), np.float64)
+        in_chunks(
+            threads,
+            len(left),
+            _CHUNK,
+            lambda a, b: verify(x[a:b], y[a:b], places, float(self.threshold), exact[a:b]),
         )
+        del held  # until here the addresses had to stay good
+        found = np.flatnonzero(exact >= self.threshold)
+        estimated = 1.0 - apart[found] / _BITS
+        return Edges(left[found].astype(np.int64), right[found].astype(np.int64), exact[found], estimated)
 
-    def bind(self, state: pa.Table) -> Op:
-        """Give the op that drops the rows of a decision."""
-        return Drop(state=state)
+    @property
+    def key_count(self) -> int:
+        """See :class:`dedup.match.Match`."""
+        return self.radius + 1
 
-    def _settings(self) -> dict[str, object]:
-        return {"step": "dedup.PHash", "spec": SPEC}
+    def settings(self) -> dict[str, object]:
+        """See :class:`dedup.match.Match`."""
+        return {"step": "dedup.PHash", "spec": SPEC, "radius": self.radius}
 
 
 def _described(column: pa.ChunkedArray) -> Iterator[tuple[int, int, int, npt.NDArray[np.uint8]]]:
@@ -133,7 +138,7 @@ def _described(column: pa.ChunkedArray) -> Iterator[tuple[int, int, int, npt.NDA
             image = decode(column[row].as_py())
         except BadImageError:
             continue  # the step that needs its pixels drops it, with the reason
-        described = phash.describe(image)
+        described = hashing.describe(image)
         if described is not None:
             yield row, image.shape[0] * image.shape[1], *described
 

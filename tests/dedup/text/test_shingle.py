@@ -1,4 +1,4 @@
-"""The shingle hash against a reference that is written from its definition in `dedup.shingle` alone."""
+"""The shingle hash against a reference that is written from its definition in `dedup.text.shingle` alone."""
 
 # ruff: noqa: RUF001  letters of many scripts, some of which look alike, are what is tested
 
@@ -16,8 +16,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dedup import _unicode
-from dedup.shingle import SPEC, shingle_sets
+from dedup.text import _kernels, _unicode
+from dedup.text.shingle import SPEC, shingle_sets
 from lake.errors import SchemaError
 
 M64 = 2**64 - 1
@@ -107,19 +107,15 @@ def reference_units(text: str, unit: str) -> list[str]:
     return tokens if unit == "word" else units
 
 
-def mix64(h: int) -> int:
-    h ^= h >> 33
-    h = h * 0xFF51AFD7ED558CCD & M64
-    h ^= h >> 33
-    h = h * 0xC4CEB9FE1A85EC53 & M64
-    return h ^ (h >> 33)
-
-
 def token_hash(token: str) -> int:
-    h = 0xCBF29CE484222325
-    for letter in token:
-        h = (h ^ ord(letter)) * 0x100000001B3 & M64
-    return mix64(h)
+    data = token.encode()
+    data += bytes(-len(data) % 16)
+    h = 0
+    for at in range(0, len(data), 16):
+        x, y = (int.from_bytes(data[k : k + 8], "little") for k in (at, at + 8))
+        product = (x ^ h ^ 0xFFD6E8FEB86659FD) * (y ^ 0xFFCA2BE5AB7E9D65)
+        h = (product >> 64) ^ (product & M64)
+    return h
 
 
 def reference_hashes(text: str | None, ngram: int, unit: str) -> list[int]:
@@ -129,8 +125,8 @@ def reference_hashes(text: str | None, ngram: int, unit: str) -> list[int]:
     found = set()
     for start in range(max(1, len(tokens) - ngram + 1)):
         window = tokens[start : start + ngram]
-        total = sum(t * pow(0x9E3779B97F4A7C15, len(window) - 1 - i, 2**64) for i, t in enumerate(window))
-        found.add(mix64(total & M64) >> 32)
+        w = sum(t * pow(0x9E3779B97F4A7C15, len(window) - 1 - i, 2**64) for i, t in enumerate(window)) & M64
+        found.add(((w ^ (w >> 32)) * 0xD6E8FEB86659FD93 & M64) >> 32)
     return sorted(found)
 
 
@@ -192,6 +188,56 @@ def test_long_texts_fill_and_sort_more_than_one_block() -> None:
         assert ours(pa.array(texts), 5, unit) == [reference_hashes(t, 5, unit) for t in texts]
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.sampled_from(["word", "char"]))
+def test_texts_longer_than_a_chunk(seed: int, ngram: int, unit: str) -> None:
+    # Runs of one kind around 64 bytes and around the 2048 of a chunk; tokens and gaps that go on for chunks.
+    rng = np.random.default_rng(seed)
+    runs = ["a", " ", "é", "漢", "a\u0301", "漢\u3099", "\u00ad", "Z9 ", "ẞ", "ไ", "\u0301", "🦜", "Ⱥ", "aあ"]
+    text = ""
+    while len(text) < 6000:
+        length = int(rng.choice([1, 1, 2, 3, 7, 15, 16, 17, 31, 60, 64, 65, 700, 2040, 2049]))
+        text += runs[rng.integers(len(runs))] * length
+    assert ours(pa.array([text, "x y", text[5:]]), ngram, unit) == [
+        reference_hashes(each, ngram, unit) for each in (text, "x y", text[5:])
+    ]
+
+
+def test_a_token_and_a_gap_of_many_chunks() -> None:
+    for filler in ("x", " ", "\u0301", "漢"):
+        text = "one two " + filler * 70_000 + " three four"
+        assert ours(pa.array([text]), 2, "word") == [reference_hashes(text, 2, "word")]
+
+
+def test_hashes_collide_no_more_than_chance() -> None:
+    # Tokens that differ in single letters, in every place of 1 to 24, and numbers: what a weak hash falls for.
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    runs = [("q" * place, "q" * (size - place - 1)) for size in range(1, 25) for place in range(size)]
+    words = list(dict.fromkeys(before + letter + after for before, after in runs for letter in letters))
+    pairs = [f"{x} {y}" for x in words[::13] for y in words[::7]]
+    numbers = [f"{i:016d}" for i in range(300_000)]
+    for texts, ngram in ((pairs, 2), (numbers, 1)):
+        count = len(set(texts))
+        offsets, hashes = shingle_sets(pa.array(list(set(texts))), ngram)
+        assert offsets[-1] == count
+        collisions = count - len(np.unique(hashes))
+        expected = count * (count - 1) / 2**33
+        assert abs(collisions - expected) < 5 * np.sqrt(expected) + 5
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([0, 1, 2, 63, 64, 1000, 20000]),
+    st.sampled_from([2**32, 2**20, 50]),
+    st.integers(0, 2**32 - 1),
+)
+def test_hashes_are_sorted_however_they_are_spread(count: int, bound: int, seed: int) -> None:
+    values = np.random.default_rng(seed).integers(0, bound, count).astype(np.uint32)[::-1].copy()
+    wanted = np.unique(values)
+    kept = _kernels._sort_unique(values, np.empty(count + 3, np.uint32))
+    assert values[:kept].tolist() == wanted.tolist()
+
+
 def test_a_repeated_shingle_counts_once() -> None:
     (hashes,) = ours(pa.array(["a b " * 500]), 2, "word")
     assert len(hashes) == 2
@@ -238,12 +284,21 @@ def layouts() -> dict[str, tuple[pa.Array | pa.ChunkedArray, list[str | None]]]:
         "slice to nothing": (plain.slice(8), []),
         "dictionary": (pa.array(WORDS * 2).dictionary_encode(), WORDS * 2),
         "dictionary sliced": (pa.array(WORDS).dictionary_encode().slice(2, 4), WORDS[2:6]),
+        "dictionary with entries that nothing uses": (
+            pa.DictionaryArray.from_arrays(pa.array([4, None, 0, 4, 4], pa.int8()), pa.array(WORDS)),
+            [WORDS[4], None, WORDS[0], WORDS[4], WORDS[4]],
+        ),
+        "dictionary of nothing": (pa.array([None, None], pa.string()).dictionary_encode(), [None, None]),
+        "binary": (plain.cast(pa.binary()), WORDS),
+        "large binary sliced": (plain.cast(pa.large_binary()).slice(2), WORDS[2:]),
+        "binary view": (plain.cast(pa.binary()).cast(pa.binary_view()), WORDS),
         "view": (plain.cast(pa.string_view()), WORDS),
         "chunked": (pa.chunked_array([plain.slice(0, 3), plain.slice(3, 0), plain.slice(3)]), WORDS),
         "chunked dictionary": (
             pa.chunked_array([pa.array(each).dictionary_encode() for each in (["x y", None], ["z"])]),
             ["x y", None, "z"],
         ),
+        "no chunk of a dictionary": (pa.chunked_array([], pa.dictionary(pa.int32(), pa.string())), []),
         "no chunk": (pa.chunked_array([], pa.string()), []),
         "null type": (pa.nulls(3), [None] * 3),
         "all null": (pa.nulls(3, pa.string()), [None] * 3),
@@ -273,16 +328,53 @@ def test_every_layout_of_a_column_gives_the_same(layout: str, unit: str) -> None
 def test_bytes_that_are_not_utf8_separate(bad: bytes) -> None:
     data = b"abc" + bad + b"def"
     offsets = pa.py_buffer(np.array([0, len(data)], np.int32))
-    broken = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(data)])
-    for unit in ("word", "char"):
-        assert ours(broken, 2, unit) == [reference_hashes("abc def", 2, unit)]
+    for kind in (pa.string(), pa.binary()):
+        broken = pa.Array.from_buffers(kind, 1, [None, offsets, pa.py_buffer(data)])
+        for unit in ("word", "char"):
+            assert ours(broken, 2, unit) == [reference_hashes("abc def", 2, unit)]
+
+
+@pytest.mark.parametrize("layout", layouts())
+@pytest.mark.parametrize("threads", [1, 3])
+def test_some_rows_in_any_order(layout: str, threads: int) -> None:
+    column, texts = layouts()[layout]
+    rng = np.random.default_rng(4)
+    wanted = rng.integers(0, len(texts), 2 * len(texts)) if texts else np.empty(0, np.int64)
+    for rows in (wanted, np.unique(wanted), np.arange(len(texts))):
+        offsets, hashes = shingle_sets(column, 2, rows=rows, threads=threads)
+        sets = [hashes[a:b].tolist() for a, b in pairwise(offsets)]
+        assert sets == [reference_hashes(texts[row], 2, "word") for row in rows]
+
+
+@pytest.mark.parametrize("rows", [[-1], [0, 2]])
+def test_rows_that_are_not_there_are_refused(rows: list[int]) -> None:
+    with pytest.raises(IndexError, match="rows must lie between 0 and 1"):
+        shingle_sets(pa.array(["a", "b"]), rows=np.array(rows))
+
+
+def test_an_entry_of_a_dictionary_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dedup.text import signatures
+
+    seen = []
+
+    def watched(*arguments: object) -> None:
+        seen.append(len(arguments[3]))  # type: ignore[arg-type]  # the rows
+        inner(*arguments)
+
+    inner = _kernels.sign_batch
+    monkeypatch.setattr(_kernels, "sign_batch", watched)
+    column = pa.array(["alpha beta", "gamma"] * 500).dictionary_encode()
+    found = signatures.signatures(pa.chunked_array([column, column[:10]]))
+    assert sum(seen) == 2
+    assert found.shape == (1010, 128)
+    assert (found[::2] == found[0]).all()
 
 
 def test_what_is_no_text_is_refused() -> None:
     with pytest.raises(SchemaError, match="int64 holds no text"):
         shingle_sets(pa.array([1]))
-    with pytest.raises(SchemaError, match="holds no text"):
-        shingle_sets(pa.array([b"bytes"]))
+    with pytest.raises(SchemaError, match=r"fixed_size_binary\[5\] holds no text"):
+        shingle_sets(pa.array([b"bytes"], pa.binary(5)))
 
 
 def test_bad_settings_are_refused() -> None:

@@ -2,7 +2,7 @@
 
 The tables are data and not computed from the interpreter's ``unicodedata``: that one knows
 more letters with every Python, and a signature must not depend on the Python that made it.
-They were made from Unicode 14.0 by the rules in :mod:`dedup.shingle`; a test makes them anew.
+They were made from Unicode 14.0 by the rules in :mod:`dedup.text.shingle`; a test makes them anew.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALONE", "EXTEND", "IGNORED", "SEPARATOR", "WORD", "ascii_table", "classes", "folds"]
+__all__ = ["ALONE", "EXTEND", "IGNORED", "SEPARATOR", "WORD", "classes", "folds"]
 
 SEPARATOR, WORD, ALONE, EXTEND, IGNORED = range(5)
-"""The five classes. What they mean to a token stands in :mod:`dedup.shingle`."""
+"""The five classes. What they mean to a token stands in :mod:`dedup.text.shingle`."""
 
 _RUNS = (
     "eNplVQ1sFNcR1ry9mX3ed8su111fdmPt4e6W3NW9q7WHawfdEZlQW+2h1AiZIiyEFDmRElWWkBEibVHBpDVVLFLHrYnrGEwDRCkt6Y8l"
@@ -106,14 +106,5 @@ def folds() -> npt.NDArray[np.int32]:
         zigzag = next(numbers)
         stop = start + count * (1 + wide)
         table[start : stop : 1 + wide] += (zigzag >> 1) ^ -(zigzag & 1)
-    table.flags.writeable = False
-    return table
-
-
-@cache
-def ascii_table() -> npt.NDArray[np.uint8]:
-    """For each byte: 0 where it separates, the folded letter or digit, or 255 for a byte above ASCII."""
-    table = np.full(256, 255, np.uint8)
-    table[:128] = np.where(classes()[:128] == WORD, folds()[:128], 0)
     table.flags.writeable = False
     return table

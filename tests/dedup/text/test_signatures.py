@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dedup import signatures
-from dedup.bands import choose, keys, probability
-from dedup.minhash import estimate, sketches
-from dedup.shingle import SPEC, shingle_sets
+from dedup.text.bands import choose, keys, probability
+from dedup.text.shingle import SPEC, shingle_sets
+from dedup.text.signatures import estimate, permutations, sketches, to_datasketch
 from lake.errors import SchemaError
 
 NONE = 2**32 - 1
@@ -47,7 +47,7 @@ def texts(count: int, longest: int, seed: int) -> list[str | None]:
     ],
 )
 def test_signatures_are_those_of_datasketch(num_perm: int, seed: int, ngram: int, unit: str) -> None:
-    # Documents on either side of 48 and of 512 shingles, where the kernel changes its loop.
+    # Documents on either side of a chunk of the kernel, and numbers of permutations that fill no register.
     column = pa.array([*texts(12, 700, seed=num_perm), " ".join(str(i) for i in range(1100))])
     found = signatures(column, num_perm, seed, ngram, unit)
     assert found.dtype == np.uint32
@@ -69,6 +69,26 @@ def test_any_text(column: list[str], num_perm: int, seed: int) -> None:
     assert (ends.tolist(), sets.tolist()) == (offsets.tolist(), hashes.tolist())
 
 
+@pytest.mark.parametrize("num_perm", [1, 2, 31, 32, 33, 128, 1000])
+@pytest.mark.parametrize("seed", [0, 1, 42, 2**32 - 1])
+def test_the_permutations_are_those_of_datasketch(num_perm: int, seed: int) -> None:
+    theirs = Datasketch(num_perm=num_perm, seed=seed, scheme="affine32").permutations
+    for mine, wanted in zip(permutations(num_perm, seed), theirs, strict=True):
+        assert mine.dtype == np.uint32
+        assert mine.tolist() == wanted.tolist()
+
+
+def test_a_signature_goes_over_to_datasketch() -> None:
+    column = pa.array(["a b c d e f g h", "a b c d e f g i"])
+    signed = signatures(column, 256, seed=9, ngram=2)
+    _, hashes = shingle_sets(column[:1], 2)
+    first, second = (to_datasketch(row, seed=9) for row in signed)
+    assert first.jaccard(second) == estimate(signed[0], signed[1])
+    union = to_datasketch(signed[1], seed=9)
+    union.update_batch(hashes.tolist())
+    assert union.hashvalues.tolist() == np.minimum(signed[0], signed[1]).tolist()
+
+
 def test_a_text_without_a_token_has_the_greatest_value_everywhere() -> None:
     assert (signatures(pa.array([None, "", " ", "?!", "\u0301"])) == NONE).all()
     assert not (signatures(pa.array(["a"])) == NONE).any()
@@ -85,6 +105,8 @@ def test_any_number_of_threads_gives_the_same(threads: int, wide: bool) -> None:
     plain = pa.array(texts(200, 60, seed=1), pa.large_string() if wide else pa.string())
     column = pa.chunked_array([plain.slice(0, 1), plain.slice(1, 0), plain.slice(1, 150), plain.slice(151)])
     assert np.array_equal(signatures(column, threads=threads), signatures(column))
+    for one, more in zip(sketches(column), sketches(column, threads=threads), strict=True):
+        assert np.array_equal(one, more)
 
 
 def test_threads_with_one_giant_and_with_nothing_but_nulls() -> None:

@@ -18,8 +18,11 @@ from PIL import Image, ImageEnhance
 from pydantic import ValidationError
 from scipy.fft import dctn
 
-from dedup import MinHash, PHash, phash
-from dedup.sketch import STATE
+from dedup import MinHash, PHash
+from dedup.image import hashes as phash
+from dedup.image.phash import _stretches
+from dedup.match import STATE
+from dedup.sketch import band_columns
 from lake.errors import ConfigError, SchemaError
 from lake.ids import content_ids
 from lake.images import decode, encode
@@ -291,7 +294,9 @@ def test_a_decision_misses_no_pair_within_the_radius(radius: int) -> None:
         ids += [f"{pair:031x}0", f"{pair:031x}1"]
         wanted += [(ids[-1], ids[-2])] if apart <= radius else []
     empty = match.sketch(table_of([]))
-    columns = {"_id": ids, "hash": pa.array(hashes, pa.uint64()), "thumbnail": [thumbnail] * 600}
+    codes = np.array(hashes, np.uint64)
+    keys = band_columns(np.stack(list(_stretches(codes, radius + 1))), np.ones(600, np.bool_))
+    columns = {"_id": ids, "hash": codes.view(np.int64), "thumbnail": [thumbnail] * 600, **keys}
     sketch = pa.table({name: pa.array(columns[name], empty.schema.field(name).type) for name in columns})
     state = match.resolve([sketch.replace_schema_metadata(empty.schema.metadata)])
     assert [(row["_id"], row["twin"]) for row in state.to_pylist()] == wanted
@@ -372,7 +377,7 @@ def test_sketches_of_texts_or_of_another_version_are_refused(monkeypatch: pytest
     texts = MinHash().sketch(pa.table({"_id": ["a"], "text": ["b"]}))
     with pytest.raises(SchemaError, match="other settings or by another version"):
         MATCH.resolve([texts])
-    monkeypatch.setattr("dedup.image.SPEC", 2)
+    monkeypatch.setattr("dedup.image.phash.SPEC", 2)
     with pytest.raises(SchemaError, match="another version"):
         MATCH.resolve([MANY_SKETCH])
 

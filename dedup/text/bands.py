@@ -47,7 +47,7 @@ def keys(signatures: npt.NDArray[np.uint32], band: int, rows: int) -> npt.NDArra
     >>> keys(np.zeros((2, 128), np.uint32), band=0, rows=7).tolist()[0] != 0
     True
     """
-    from dedup._text_kernels import band_keys
+    from dedup.text._kernels import band_keys
 
     out = np.empty(len(signatures), np.uint64)
     band_keys(signatures, band * rows, rows, out)

@@ -1,0 +1,1 @@
+"""Images: perceptual hashes, and the step that compares them."""

@@ -1,0 +1,1 @@
+"""Texts: shingles, signatures, bands, and the steps that compare them."""

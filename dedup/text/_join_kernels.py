@@ -1,0 +1,394 @@
+"""The compiled loops of the exact join.
+
+The method and its filters stand in :mod:`dedup.text.join`. What a kernel calls lives in the same file: see
+:mod:`lake.jit`. Rows are named by their *rank* here, their place in ascending order of size.
+"""
+
+# ruff: noqa: PLR0917  a kernel takes arrays by position: numba has no keyword-only arguments
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from lake.jit import kernel, values_at
+
+__all__ = ["fingerprints", "group", "index_count", "index_fill", "levels", "mark", "prefixes", "probe", "touch"]
+
+LEVELS = 256
+"""Levels of frequency; level 0 is a hash that surely no other row has."""
+
+_SPREAD = np.uint32(0x9E3779B1)  # odd, 2**32 / golden ratio: multiplying by it moves entropy to the top bits
+_FEW = 128  # up to this many rows each number is a level of its own
+_LONG = 16  # a shorter list is read faster than it is searched
+_TAKE = 8  # hashes that are compared at once: similar sets have long equal stretches
+
+
+_hashes_at = values_at(types.uint32, 4)
+
+
+@kernel
+def _slot(token: Any, shift: Any) -> Any:
+    """Give the slot of a hash in a table of 2**(32 - shift) slots."""
+    return np.int64(np.uint32(np.uint32(token) * _SPREAD) >> np.uint32(shift))
+
+
+# ---------------------------------------------------------------- equal sets
+
+
+@kernel
+def fingerprints(addresses: Any, sizes: Any, low: Any, high: Any, out: Any) -> None:
+    """Sum a mix of the hashes of each set of rows ``low`` to ``high - 1``: equal sets have equal sums."""
+    for row in range(low, high):
+        own = _hashes_at(np.uint64(addresses[row]), np.int64(sizes[row]))
+        total = np.uint64(0)
+        for k in range(own.size):
+            h = np.uint64(own[k]) * np.uint64(0x9E3779B97F4A7C15)
+            h ^= h >> np.uint64(32)
+            h *= np.uint64(0xFF51AFD7ED558CCD)
+            total += h ^ (h >> np.uint64(29))
+        out[row] = total
+
+
+@kernel
+def _same(x: Any, y: Any) -> Any:
+    """Tell whether two sets are equal."""
+    if x.size != y.size:
+        return False
+    for k in range(x.size):  # noqa: SIM110  (numba compiles no generator)
+        if x[k] != y[k]:
+            return False
+    return True
+
+
+@kernel
+def group(order: Any, prints: Any, addresses: Any, sizes: Any, first: Any) -> None:
+    """Name for each row the first one with an equal set.
+
+    ``order`` sorts the rows by print and then by number. Different sets of one print are kept apart: the
+    first rows of the sets that a stretch of equal prints holds are remembered and compared one by one.
+    """
+    heads = np.empty(order.size, np.int64)
+    held = np.int64(0)
+    for k in range(order.size):
+        row = order[k]
+        if k and prints[row] != prints[order[k - 1]]:
+            held = np.int64(0)
+        own = _hashes_at(np.uint64(addresses[row]), np.int64(sizes[row]))
+        first[row] = row
+        for h in range(held):
+            head = heads[h]
+            if _same(own, _hashes_at(np.uint64(addresses[head]), np.int64(sizes[head]))):
+                first[row] = head
+                break
+        if first[row] == row:
+            heads[held] = row
+            held += 1
+
+
+# ---------------------------------------------------------------- how rare a hash is
+
+
+@kernel
+def _level(count: Any) -> Any:
+    """Order counts in 256 steps: exact up to 128, then in four steps to each doubling."""
+    if count <= _FEW:
+        return np.uint8(count - 1)
+    power = np.int64(0)
+    while (count >> power) >= 8:  # noqa: PLR2004  (leaves 4 to 7: the first three bits)
+        power += 1
+    return np.uint8(_FEW + (power - 5) * 4 + ((count >> power) - 4))
+
+
+@kernel
+def levels(
+    addresses: Any, sizes: Any, starts: Any, first: Any, last: Any, slices: Any, shift: Any, out: Any
+) -> None:
+    """Find how common each hash is whose value lies in the slices ``first`` to ``last - 1`` of ``slices``.
+
+    One slice of the values at a time: its counters stay in the cache, and the sets being sorted, each has
+    its hashes of a slice in one piece. A counter may serve several hashes.
+    """
+    rows = sizes.size
+    cursor = np.zeros(rows, np.int64)
+    before = np.zeros(rows, np.int64)
+    counts = np.zeros(1 << (32 - shift), np.uint32)
+    width = (np.int64(1) << np.int64(32)) // slices
+    if first:
+        for row in range(rows):
+            own = _hashes_at(np.uint64(addresses[row]), np.int64(sizes[row]))
+            cursor[row] = np.searchsorted(own, np.uint32(first * width))
+    for part in range(first, last):
+        end = np.int64(part + 1) * width
+        counts[:] = np.uint32(0)
+        for row in range(rows):
+            own = _hashes_at(np.uint64(addresses[row]), np.int64(sizes[row]))
+            k = cursor[row]
+            before[row] = k
+            while k < own.size and np.int64(own[k]) < end:
+                counts[_slot(own[k], shift)] += np.uint32(1)
+                k += 1
+            cursor[row] = k
+        for row in range(rows):
+            own = _hashes_at(np.uint64(addresses[row]), np.int64(sizes[row]))
+            for k in range(before[row], cursor[row]):
+                out[starts[row] + k] = _level(np.int64(counts[_slot(own[k], shift)]))
+
+
+# ---------------------------------------------------------------- prefixes
+
+
+@kernel
+def prefixes(
+    addresses: Any,
+    sizes: Any,
+    starts: Any,
+    level: Any,
+    lengths: Any,
+    offsets: Any,
+    low: Any,
+    high: Any,
+    alone: Any,
+    singles: Any,
+    out: Any,
+) -> None:
+    """Give the rarest ``lengths[rank]`` hashes of each set, by level and then by value.
+
+    Where ``alone``, those of level 0 are known to be in no other row: the first ``singles[rank]``, which
+    count but are not written.
+    """
+    place = np.empty(LEVELS, np.int64)
+    for rank in range(low, high):
+        own = _hashes_at(np.uint64(addresses[rank]), np.int64(sizes[rank]))
+        start, length, offset = starts[rank], lengths[rank], offsets[rank]
+        place[:] = 0
+        for k in range(own.size):
+            place[level[start + k]] += 1
+        single = min(place[0], length) if alone else np.int64(0)
+        singles[rank] = single
+        total = np.int64(0)
+        for k in range(LEVELS):
+            total, place[k] = total + place[k], total
+        for k in range(own.size):
+            step = level[start + k]
+            at = place[step]
+            place[step] = at + 1
+            if single <= at < length:
+                out[offset + at] = own[k]
+
+
+@kernel
+def touch(addresses: Any, sizes: Any, low: Any, high: Any, keys: Any, heads: Any, shift: Any, out: Any) -> None:
+    """Set ``out`` of each rank whose set holds one of the sorted keys.
+
+    The keys whose top bits are ``slot`` stand from ``heads[slot]`` to ``heads[slot + 1] - 1``.
+    """
+    for rank in range(low, high):
+        if out[rank]:
+            continue
+        own = _hashes_at(np.uint64(addresses[rank]), np.int64(sizes[rank]))
+        for k in range(own.size):
+            slot = np.int64(own[k] >> np.uint32(shift))
+            for e in range(heads[slot], heads[slot + 1]):
+                if keys[e] == own[k]:
+                    out[rank] = True
+            if out[rank]:
+                break
+
+
+@kernel
+def mark(prefix: Any, offsets: Any, singles: Any, lengths: Any, ranks: Any, shift: Any, marks: Any) -> None:
+    """Mark the slots of the prefixes of some ranks."""
+    for rank in ranks:
+        for k in range(singles[rank], lengths[rank]):
+            marks[_slot(prefix[offsets[rank] + k], shift)] = True
+
+
+@kernel
+def index_count(
+    prefix: Any,
+    offsets: Any,
+    singles: Any,
+    lengths: Any,
+    shift: Any,
+    marks: Any,
+    low: Any,
+    high: Any,
+    heads: Any,
+) -> None:
+    """Count in ``heads[slot + 1]`` the entries of the slots ``low`` to ``high - 1``."""
+    for rank in range(lengths.size):
+        for k in range(singles[rank], lengths[rank]):
+            slot = _slot(prefix[offsets[rank] + k], shift)
+            if low <= slot < high and (marks.size == 0 or marks[slot]):
+                heads[slot + 1] += 1
+
+
+@kernel
+def index_fill(
+    prefix: Any,
+    offsets: Any,
+    singles: Any,
+    lengths: Any,
+    shift: Any,
+    marks: Any,
+    low: Any,
+    high: Any,
+    heads: Any,
+    entries: Any,
+) -> None:
+    """Write the entries (hash, rank, place in the prefix) slot by slot, each slot by ascending rank."""
+    place = heads[low:high].copy()
+    for rank in range(lengths.size):
+        for k in range(singles[rank], lengths[rank]):
+            token = prefix[offsets[rank] + k]
+            slot = _slot(token, shift)
+            if low <= slot < high and (marks.size == 0 or marks[slot]):
+                at = place[slot - low]
+                place[slot - low] = at + 1
+                entries[at, 0] = token
+                entries[at, 1] = np.uint32(rank)
+                entries[at, 2] = np.uint32(k)
+
+
+# ---------------------------------------------------------------- pairs
+
+
+@kernel
+def _common(x: Any, y: Any, need: Any) -> Any:
+    """Count the common hashes of two sorted sets, or give -1 once they cannot be ``need`` any more."""
+    nx, ny = x.size, y.size
+    i, j, common = np.int64(0), np.int64(0), np.int64(0)
+    while i < nx and j < ny:
+        steps = min(nx - i, ny - j)
+        if common + steps < need:
+            return np.int64(-1)
+        if steps < _TAKE:
+            common += np.int64(x[i] == y[j])
+            step_x, step_y = np.int64(x[i] <= y[j]), np.int64(y[j] <= x[i])
+            i += step_x
+            j += step_y
+            continue
+        differ = np.uint32(0)
+        for k in range(_TAKE):
+            differ |= x[i + k] ^ y[j + k]
+        if differ == 0:
+            i += _TAKE
+            j += _TAKE
+            common += _TAKE
+            continue
+        for _ in range(_TAKE):  # neither side can run out within these
+            u, v = x[i], y[j]
+            common += np.int64(u == v)
+            i += np.int64(u <= v)
+            j += np.int64(v <= u)
+    return common
+
+
+@kernel
+def _first_from(entries: Any, low: Any, high: Any, rank: Any) -> Any:
+    """Find the first entry of a slot whose rank is at least ``rank``."""
+    while low < high:
+        middle = (low + high) >> 1
+        if np.int64(entries[middle, 1]) < rank:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@kernel
+def _candidates(
+    rank: Any,
+    sizes: Any,
+    ratio: Any,
+    prefix: Any,
+    singles: Any,
+    length: Any,
+    bounds: Any,
+    fresh: Any,
+    heads: Any,
+    entries: Any,
+    shift: Any,
+    seen: Any,
+    found: Any,
+) -> Any:
+    """Collect the ranks that share a hash of the prefix; ``seen`` is -1 where the first comes too late.
+
+    A pair of fresh ranks is left to the greater one.
+    """
+    low, high = bounds
+    count = 0
+    for i in range(singles, length):
+        token = prefix[i]
+        slot = _slot(token, shift)
+        start, stop = heads[slot], heads[slot + 1]
+        if stop - start > _LONG:
+            start = _first_from(entries, start, stop, low)
+        for e in range(start, stop):
+            other = np.int64(entries[e, 1])
+            if other >= high:
+                break
+            if other < low or entries[e, 0] != token or seen[other] != 0 or (other >= rank and fresh[other]):
+                continue
+            need = np.int64(np.ceil(ratio * (sizes[rank] + sizes[other])))
+            # Both prefixes being in one order, this is the first hash that the two sets share at all.
+            room = min(sizes[rank] - i, sizes[other] - np.int64(entries[e, 2]))
+            seen[other] = np.int8(1 if room >= need else -1)
+            found[count] = other
+            count += 1
+    return count
+
+
+@kernel
+def probe(
+    ranks: Any,
+    addresses: Any,
+    sizes: Any,
+    threshold: Any,
+    ratio: Any,
+    prefix: Any,
+    offsets: Any,
+    singles: Any,
+    lengths: Any,
+    below: Any,
+    above: Any,
+    fresh: Any,
+    heads: Any,
+    entries: Any,
+    shift: Any,
+) -> Any:
+    """Find the pairs of some ranks with the indexed ones from ``below[rank]`` to ``above[rank] - 1``."""
+    seen = np.zeros(sizes.size, np.int8)
+    found = np.empty(sizes.size, np.int32)
+    one, two, similarity = np.empty(1024, np.int32), np.empty(1024, np.int32), np.empty(1024, np.float64)
+    pairs = 0
+    for rank in ranks:
+        size = sizes[rank]
+        own = _hashes_at(np.uint64(addresses[rank]), np.int64(size))
+        held = prefix[offsets[rank] :]
+        single, length, bounds = singles[rank], lengths[rank], (below[rank], above[rank])
+        count = _candidates(
+            rank, sizes, ratio, held, single, length, bounds, fresh, heads, entries, shift, seen, found
+        )
+        for k in range(count):
+            other = np.int64(found[k])
+            late = seen[other] < 0
+            seen[other] = np.int8(0)
+            if late:
+                continue
+            need = np.int64(np.ceil(ratio * (size + sizes[other])))
+            common = _common(own, _hashes_at(np.uint64(addresses[other]), np.int64(sizes[other])), need)
+            if common < 0:
+                continue
+            value = common / (size + sizes[other] - common)
+            if value < threshold:
+                continue
+            if pairs == one.size:
+                one, two = np.append(one, one), np.append(two, two)
+                similarity = np.append(similarity, similarity)
+            one[pairs], two[pairs], similarity[pairs] = rank, other, value
+            pairs += 1
+    return one[:pairs].copy(), two[:pairs].copy(), similarity[:pairs].copy()

@@ -1,0 +1,74 @@
+"""Near-duplicate texts, all of them: an exact similarity join."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dedup import sketch as sketching
+from dedup.select import Edges
+from dedup.sketch import Corpus
+from dedup.text.join import join
+from dedup.text.match import TextMatch, shingle_column
+from dedup.text.shingle import SPEC, shingle_sets
+from lake.parallel import cores
+
+__all__ = ["Jaccard"]
+
+
+class Jaccard(TextMatch):
+    """Drop a text where a kept one is similar; every pair of similar texts is found.
+
+    >>> Jaccard(threshold=0.8).explain()
+    'Jaccard >= 0.8 of word 5-grams: every such pair is found'
+
+    The same rows, the same similarity and the same rule as :class:`dedup.MinHash`, without its misses: a prefix
+    filter (:mod:`dedup.text.join`) leaves out only pairs that cannot be similar. It needs the shingle sets of
+    all texts at hand, in memory or in mapped files: about two thirds of the size of the texts. Of rows with
+    equal sets the edges name the first in keep order only.
+    """
+
+    wide_columns: ClassVar[tuple[str, ...]] = ("shingles",)
+
+    @property
+    def key_count(self) -> int:
+        """None: candidates come of the join."""
+        return 0
+
+    def explain(self) -> str:
+        """Say in one line what is found."""
+        return f"Jaccard >= {self.threshold:g} of {self.unit} {self.ngram}-grams: every such pair is found"
+
+    def settings(self) -> dict[str, object]:
+        """See :class:`dedup.match.Match`."""
+        return {"step": "dedup.Jaccard", "spec": SPEC, "ngram": self.ngram, "unit": self.unit}
+
+    def sketch(self, table: pa.Table) -> pa.Table:
+        """Give shingle set and keep columns of each row that has a text.
+
+        Returns:
+            ``_id``; ``shingles``: large_binary of uint32, sorted, distinct; the keep columns as
+            ``keep_<name>``. How they were made stands in the metadata.
+
+        Raises:
+            ConfigError: a column of the keep order is missing or has no order.
+            SchemaError: the table has no column ``text``, or it holds no text.
+        """
+        rows, columns = self.rows(table)
+        offsets, hashes = shingle_sets(rows.column("text"), self.ngram, self.unit, threads=cores())
+        return sketching.label(
+            pa.table({**columns, "shingles": shingle_column(offsets, hashes)}), self.settings()
+        )
+
+    def edges(
+        self, corpus: Corpus, fresh: npt.NDArray[np.bool_] | None = None, threads: int | None = None
+    ) -> Edges:
+        """See :meth:`dedup.match.Match.edges`."""
+        everyone = np.arange(len(corpus), dtype=np.int64)
+        [(places, sizes)], held = corpus.wide(everyone, "shingles")
+        found = join(places, sizes // 4, self.threshold, new=fresh, threads=threads or cores())
+        del held  # until here the addresses had to stay good
+        return Edges(found.left, found.right, found.similarity, found.similarity)

@@ -1,0 +1,331 @@
+"""All pairs of similar sets, exactly.
+
+**Equal sets are one.** Rows with equal sets form a group, and its *representative* is its lowest row. The
+pairs are those among representatives, and a star for each group: its representative with each other row. So
+a million copies of a text give a million pairs and not half a million million; what the others resemble,
+the representative says.
+
+**The method** is that of AllPairs and PPJoin (Bayardo and others 2007; Xiao and others 2008), with integer
+bounds. Of two sets that share ``o`` hashes, any ``|x| - o + 1`` of the one and ``|y| - o + 1`` of the other
+that come first in one order of all hashes share one. With the rarest first, few do that are not similar:
+
+- *order*: by the number of rows that hold a hash, in 256 levels, then by value. Counters are shared by few
+  hashes: that any order is right allows it. A hash that one row alone holds is never looked up;
+- *size*: ``|y| >= t |x|``, for the smaller ``y`` of a pair;
+- *prefix*: of ``x``, the larger, ``|x| - ceil(t |x|) + 1`` hashes are looked up; of ``y``
+  ``|y| - ceil(2t / (1 + t) |y|) + 1`` are in the index;
+- *position*: the first common hash must leave room for ``ceil(t / (1 + t) (|x| + |y|))`` in both sets;
+- *verification*: both sets are merged, for as long as that many can still be common.
+
+Each bound is lowered by a 10**12th before it is rounded up. Where the similarity, as a float64, reaches the
+threshold, the exact one is below it by no more than a few 10**16ths: no pair is lost to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Pairs", "cost", "join"]
+
+_LESS = 1.0 - 1e-12
+_FEW = 16  # if at most one row of so many is new, it pays to sift the old ones (benchmarks/join.py)
+_SAMPLE = 16
+_MEASURED = 221.7e6  # bytes of text of benchmarks/join.py, and the seconds for them by threshold
+_COST = ((0.15, 11.4), (0.3, 6.0), (0.5, 1.86), (0.6, 1.16), (0.7, 0.79), (0.8, 0.54), (0.9, 0.48), (1.0, 0.47))
+_Ints = npt.NDArray[np.int64]
+
+
+class Pairs(NamedTuple):
+    """Similar rows, sorted by ``left``, then by ``right``; each of shape (pairs,)."""
+
+    left: npt.NDArray[np.int64]
+    right: npt.NDArray[np.int64]
+    """Greater than ``left``."""
+    similarity: npt.NDArray[np.float64]
+    """One division, common by union. 1.0 if and only if the sets are equal, that is for the edges of stars."""
+
+
+class _Sets(NamedTuple):
+    """One set of each group, by rank: by size, then by row."""
+
+    addresses: npt.NDArray[np.uint64]
+    sizes: _Ints
+    fresh: npt.NDArray[np.bool_]
+
+    def take(self, ranks: _Ints) -> _Sets:
+        """Some of them."""
+        return _Sets(self.addresses[ranks], self.sizes[ranks], self.fresh[ranks])
+
+
+class _Prefixes(NamedTuple):
+    """The rarest hashes of each rank, from ``hashes[offsets[rank]]`` on."""
+
+    hashes: npt.NDArray[np.uint32]
+    offsets: _Ints
+    singles: _Ints
+    """How many of them no other row has. They are not written."""
+    lengths: _Ints
+
+
+class _Index(NamedTuple):
+    """Which ranks hold a hash in their prefix."""
+
+    heads: _Ints
+    entries: npt.NDArray[np.uint32]
+    shift: int
+
+
+def join(
+    addresses: npt.NDArray[np.uint64],
+    sizes: npt.NDArray[np.int64],
+    threshold: float,
+    *,
+    new: npt.NDArray[np.bool_] | None = None,
+    threads: int = 1,
+) -> Pairs:
+    """Find every pair of sets whose Jaccard similarity reaches the threshold.
+
+    >>> sets = np.array([1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 5], np.uint32)
+    >>> starts = np.uint64(sets.ctypes.data) + np.array([0, 16, 32], np.uint64)
+    >>> pairs = join(starts, np.array([4, 4, 4]), 0.6)
+    >>> pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist()
+    ([0, 0], [1, 2], [1.0, 0.6])
+
+    Rows 1 and 2 are as similar, but row 0 stands for row 1: see the module.
+
+    Args:
+        addresses: where in memory each row's sorted distinct uint32 hashes start; shape (n,). The caller
+            keeps them alive. The speed, not the result, supposes that the values spread over all 32 bits.
+        sizes: how many they are; shape (n,). An empty set is similar to none.
+        threshold: above 0, at most 1.
+        new: if given, only the pairs of which a row is new; shape (n,). All sets are read a few times
+            over, but only new ones are looked up. Where the new rows come last, those pairs and the pairs
+            of the old rows alone make up all pairs. Otherwise they hold all pairs, and those of
+            representatives that a new row has replaced.
+        threads: the result does not depend on it.
+
+    Returns:
+        The pairs, sorted. Beside them, memory takes at most 25 bytes a hash (4 at a threshold of 0.8), 150
+        a row, and 24 a row and thread. The sets themselves are read up to 128 times: they should fit too.
+
+    Raises:
+        ValueError: the threshold is out of range, or the arrays differ in length.
+    """
+    if not 0.0 < threshold <= 1.0:
+        raise ValueError(f"a threshold of {threshold} is not above 0 and at most 1")
+    if len(addresses) != len(sizes) or (new is not None and len(new) != len(sizes)):
+        raise ValueError("addresses, sizes and new differ in length")
+    sizes = sizes.astype(np.int64, copy=False)
+    fresh = np.ones(len(sizes), np.bool_) if new is None else new.astype(np.bool_, copy=False)
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        workers = _Workers(pool, max(1, threads))
+        first = _representatives(addresses, sizes, workers)
+        rows = np.flatnonzero(first == np.arange(len(sizes)))
+        rows = rows[np.argsort(sizes[rows], kind="stable")]
+        sets = _Sets(addresses[rows].astype(np.uint64, copy=False), sizes[rows], fresh[rows])
+        if _FEW * np.count_nonzero(sets.fresh) < len(rows):
+            near = _near(sets, float(threshold), workers)
+            rows, sets = rows[near], sets.take(near)
+        low, high, similarity = _pairs(sets, float(threshold), workers)
+    star = np.flatnonzero((first >= 0) & (first != np.arange(len(sizes))))
+    star = star[fresh[star] | fresh[first[star]]]
+    left = np.concatenate([np.minimum(rows[low], rows[high]), first[star]])
+    right = np.concatenate([np.maximum(rows[low], rows[high]), star])
+    similarity = np.concatenate([similarity, np.ones(len(star))])
+    order = np.argsort((left << 32) | right)
+    return Pairs(left[order], right[order], similarity[order])
+
+
+def cost(bytes_of_text: float, threshold: float) -> float:
+    """Estimate the seconds that :func:`join` takes with one thread, once the shingle sets are there.
+
+    >>> round(cost(1e9, 0.8), 1), cost(2e9, 0.8) == 2 * cost(1e9, 0.8)
+    (2.4, True)
+
+    It is that of the Debian documentation (benchmarks/join.py), for word 5-grams, in proportion to the size:
+    right where more text brings more families. Where it makes the families larger instead, the pairs, and
+    at low thresholds the seconds with them, grow with the square.
+
+    Args:
+        bytes_of_text: UTF-8.
+        threshold: above 0, at most 1.
+    """
+    thresholds, seconds = zip(*_COST, strict=True)
+    return bytes_of_text / _MEASURED * float(np.exp(np.interp(threshold, thresholds, np.log(seconds))))
+
+
+class _Workers(NamedTuple):
+    """Threads. The kernels leave the interpreter lock alone."""
+
+    pool: ThreadPoolExecutor
+    number: int
+
+    def each(self, work: Callable[[int, int], Any], stretches: list[tuple[int, int]]) -> list[Any]:
+        """Do the work for each stretch from low to high."""
+        return list(self.pool.map(lambda stretch: work(*stretch), stretches))
+
+
+def _representatives(addresses: npt.NDArray[np.uint64], sizes: _Ints, workers: _Workers) -> _Ints:
+    """Name the first row with the same set; -1 where it is empty."""
+    from dedup.text import _join_kernels as kernels
+
+    prints = np.zeros(len(sizes), np.uint64)
+
+    def work(low: int, high: int) -> None:
+        kernels.fingerprints(addresses, sizes, low, high, prints)
+
+    workers.each(work, _parts(sizes, workers.number))
+    rows = np.flatnonzero(sizes > 0)
+    rows = rows[np.argsort(prints[rows], kind="stable")]
+    first = np.full(len(sizes), -1, np.int64)
+    kernels.group(rows, prints, addresses, sizes, first)
+    return first
+
+
+def _near(sets: _Sets, threshold: float, workers: _Workers) -> _Ints:
+    """Leave out the old sets that hold nothing of the new ones' prefixes: one look at each hash.
+
+    Any order will do for the prefixes. That of a sample of the old sets is nearly as good as that of all.
+    """
+    from dedup.text import _join_kernels as kernels
+
+    some = np.flatnonzero(sets.fresh | (np.arange(len(sets.sizes)) % _SAMPLE == 0))
+    sample = sets.take(some)
+    lengths = np.where(sample.fresh, sample.sizes - _up(threshold, sample.sizes) + 1, 0)
+    keys = np.sort(_prefixes(sample, lengths, workers, alone=False).hashes)
+    keys = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
+    bits = max(1, len(keys).bit_length())
+    heads = _starts(np.bincount(keys >> np.uint32(32 - bits), minlength=1 << bits))
+    near = sets.fresh.copy()
+
+    def work(low: int, high: int) -> None:
+        kernels.touch(sets.addresses, sets.sizes, low, high, keys, heads, 32 - bits, near)
+
+    workers.each(work, _parts(sets.sizes, workers.number))
+    return np.flatnonzero(near)
+
+
+def _pairs(sets: _Sets, threshold: float, workers: _Workers) -> tuple[_Ints, _Ints, npt.NDArray[np.float64]]:
+    """Find the pairs among representatives, by rank."""
+    from dedup.text import _join_kernels as kernels
+
+    sizes, ranks = sets.sizes, np.flatnonzero(sets.fresh)
+    least = _up(threshold, sizes)  # what a partner that is no larger must hold
+    looked_up = sizes - least + 1
+    below = np.searchsorted(sizes, least)
+    if len(ranks) == len(sizes):  # each looks for those before it: of these fewer hashes will do
+        indexed, above = sizes - _up(2.0 * threshold / (1.0 + threshold), sizes) + 1, np.arange(len(sizes))
+    else:
+        indexed, above = looked_up, np.searchsorted(sizes, np.floor(sizes / (threshold * _LESS)), "right")
+    prefixes = _prefixes(sets, looked_up, workers)
+    index = _index(prefixes, indexed, ranks, workers)
+
+    def work(low: int, high: int) -> Any:
+        return kernels.probe(
+            ranks[low:high],
+            *(sets.addresses, sizes, threshold, threshold / (1.0 + threshold) * _LESS),
+            *(prefixes.hashes, prefixes.offsets, prefixes.singles, looked_up),
+            *(below, above, sets.fresh, index.heads, index.entries, index.shift),
+        )
+
+    found = workers.each(work, _parts(looked_up[ranks], 16 * workers.number))
+    if not found:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+    one, other, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
+    return one, other, similarity
+
+
+def _prefixes(sets: _Sets, lengths: _Ints, workers: _Workers, *, alone: bool = True) -> _Prefixes:
+    """Take the rarest ``lengths`` hashes of each set."""
+    from dedup.text import _join_kernels as kernels
+
+    starts = _starts(sets.sizes)
+    total = int(starts[-1])
+    level = np.empty(total, np.uint8)
+    slices = _slices(total, len(sets.sizes), workers.number)
+    # Twice as many counters as hashes: most are then not shared, and a lone hash is seen to be one.
+    shift = 32 - min(31, max(4, (2 * total // slices).bit_length()))
+    offsets = _starts(lengths)
+    singles = np.zeros(len(lengths), np.int64)
+    hashes = np.empty(int(offsets[-1]), np.uint32)
+
+    def rank_hashes(low: int, high: int) -> None:
+        kernels.levels(sets.addresses, sets.sizes, starts, low, high, slices, shift, level)
+
+    def choose(low: int, high: int) -> None:
+        kernels.prefixes(
+            *(sets.addresses, sets.sizes, starts, level, lengths, offsets, low, high, alone, singles, hashes)
+        )
+
+    workers.each(rank_hashes, _even(slices, workers.number))
+    workers.each(choose, _parts(sets.sizes, workers.number))
+    return _Prefixes(hashes, offsets, singles, lengths)
+
+
+def _slices(total: int, rows: int, threads: int) -> int:
+    """Choose into how many slices the values are cut: a power of two, at least one for each thread.
+
+    Four hashes of a row in each, or walking over the rows costs more than the cache gives.
+    """
+    wanted = max(threads, min(128, total // max(1, 4 * rows)))
+    return 1 << (wanted - 1).bit_length()
+
+
+def _index(prefixes: _Prefixes, lengths: _Ints, ranks: _Ints, workers: _Workers) -> _Index:
+    """Index the first ``lengths`` hashes of each prefix, or of them what the prefixes of ``ranks`` hold."""
+    from dedup.text import _join_kernels as kernels
+
+    hashes, offsets, singles, looked_up = prefixes
+    entries = int(np.maximum(lengths - singles, 0).sum())
+    bits = min(31, max(4, entries.bit_length() - 1))
+    slots, shift = 1 << bits, 32 - bits
+    marks = np.zeros(0, np.bool_)
+    if len(ranks) < len(lengths):
+        marks = np.zeros(slots, np.bool_)
+        kernels.mark(hashes, offsets, singles, looked_up, ranks, shift, marks)
+    heads = np.zeros(slots + 1, np.int64)
+
+    def count(low: int, high: int) -> None:
+        kernels.index_count(hashes, offsets, singles, lengths, shift, marks, low, high, heads)
+
+    def fill(low: int, high: int) -> None:
+        kernels.index_fill(hashes, offsets, singles, lengths, shift, marks, low, high, heads, table)
+
+    workers.each(count, _even(slots, workers.number))
+    np.cumsum(heads, out=heads)
+    table = np.empty((int(heads[-1]), 3), np.uint32)
+    workers.each(fill, _even(slots, workers.number))
+    return _Index(heads, table, shift)
+
+
+def _up(share: float, sizes: _Ints) -> _Ints:
+    """Round a share of the sizes up, after lowering it by more than float64 may have raised it."""
+    bound: _Ints = np.ceil(share * _LESS * sizes).astype(np.int64)
+    return bound
+
+
+def _starts(lengths: _Ints) -> _Ints:
+    starts = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=starts[1:])
+    return starts
+
+
+def _even(count: int, parts: int) -> list[tuple[int, int]]:
+    """Cut a range into ``parts`` stretches."""
+    return [(count * part // parts, count * (part + 1) // parts) for part in range(parts)]
+
+
+def _parts(weights: _Ints, parts: int) -> list[tuple[int, int]]:
+    """Cut rows into at most ``parts`` stretches of about the same weight."""
+    ends = np.cumsum(weights)
+    if not len(ends):
+        return []
+    wanted = np.arange(1, parts + 1) * (int(ends[-1]) / parts)
+    stops = np.unique(np.minimum(np.searchsorted(ends, wanted) + 1, len(ends)))
+    stops[-1] = len(ends)  # whatever weighs nothing at the end
+    return list(zip([0, *stops[:-1].tolist()], stops.tolist(), strict=True))

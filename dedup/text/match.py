@@ -1,0 +1,107 @@
+"""What the matches of texts share: which rows have a text, and the exact comparison of two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from dedup import keep as keeping
+from dedup.keep import Keep
+from dedup.match import Match
+from dedup.select import Edges
+from dedup.sketch import Corpus
+from dedup.text.shingle import Unit
+from lake.errors import SchemaError
+from lake.parallel import in_chunks
+
+__all__ = ["TextMatch", "shingle_column"]
+
+_CHUNK = 1 << 14  # pairs that a thread verifies at a time
+
+
+class TextMatch(Match):
+    """A match that compares the shingle sets of texts exactly."""
+
+    copies: ClassVar[bool] = True
+    wide_columns: ClassVar[tuple[str, ...]] = ("shingles",)
+    """Of a sketch: the shingle sets, and what :meth:`estimate` needs."""
+
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The least Jaccard similarity of two texts of which one goes."""
+    ngram: Annotated[int, Field(ge=1, le=64)] = 5
+    """Units in a shingle."""
+    unit: Unit = "word"
+    """``word``, or ``char`` for characters."""
+    keep: Keep = ("-length", "_id")
+    """The keep order. ``length`` is the number of characters where no column has that name."""
+
+    def rows(self, table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+        """Take the rows that have a text, and the columns of their keep order.
+
+        Raises:
+            ConfigError: a column of the keep order is missing or has no order.
+            SchemaError: the table has no column ``text``, or it holds no text.
+        """
+        step = type(self).__name__
+        if "text" not in table.schema.names:
+            raise SchemaError(f"{step} needs a column text", hint="name it by `text:` at the source")
+        kind = table.schema.field("text").type
+        if pa.types.is_dictionary(kind) or pa.types.is_null(kind) or pa.types.is_string_view(kind):
+            place = table.schema.get_field_index("text")
+            table = table.set_column(place, "text", table.column("text").cast(pa.large_string()))
+        text = table.column("text")
+        if not (pa.types.is_string(text.type) or pa.types.is_large_string(text.type)):
+            raise SchemaError(
+                f"a column of type {kind} holds no text", hint="give a column of strings, or cast this one"
+            )
+        rows = table if text.null_count == 0 else table.filter(pc.is_valid(text))
+        ids = rows.column("_id").cast(pa.string())
+        derived: dict[str, Callable[[], pa.Array]] = {"length": lambda: _length(rows.column("text"))}
+        return rows, {"_id": ids, **keeping.columns(rows, self.keep, derived)}
+
+    def verify(
+        self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
+    ) -> Edges:
+        """See :meth:`dedup.match.Match.verify`."""
+        from dedup.text._verify_kernels import verify
+
+        used = np.unique(np.concatenate([left, right])).astype(np.int64)
+        [(places, sizes), *more], held = corpus.wide(used, *self.wide_columns)
+        x, y = (np.searchsorted(used, side).astype(np.int32) for side in (left, right))
+        exact = np.empty(len(left), np.float64)
+        in_chunks(
+            threads,
+            len(left),
+            _CHUNK,
+            lambda a, b: verify(x[a:b], y[a:b], places, sizes // 4, float(self.threshold), exact[a:b]),
+        )
+        found = np.flatnonzero(exact >= self.threshold)
+        estimated = self.estimate(x[found], y[found], exact[found], *(place for place, _ in more))
+        del held  # until here the addresses had to stay good
+        return Edges(left[found].astype(np.int64), right[found].astype(np.int64), exact[found], estimated)
+
+    def estimate(
+        self,
+        x: npt.NDArray[np.int32],  # noqa: ARG002  (for those that do estimate)
+        y: npt.NDArray[np.int32],  # noqa: ARG002
+        exact: npt.NDArray[np.float64],
+        *places: npt.NDArray[np.uint64],  # noqa: ARG002
+    ) -> npt.NDArray[np.float64]:
+        """What the sketch makes of the similarity of pairs; the exact one where it makes nothing."""
+        return exact
+
+
+def shingle_column(offsets: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint32]) -> pa.LargeBinaryArray:
+    """Shingle sets as bytes: sorted distinct uint32 in the machine's order."""
+    buffers = [None, pa.py_buffer(4 * offsets), pa.py_buffer(hashes)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+
+
+def _length(text: pa.ChunkedArray) -> pa.Array:
+    return pc.utf8_length(text).combine_chunks().cast(pa.int64())

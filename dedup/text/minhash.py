@@ -1,0 +1,149 @@
+"""Near-duplicate texts: MinHash finds candidates, exact Jaccard decides."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from dedup import sketch as sketching
+from dedup.sketch import Piece
+from dedup.text import bands
+from dedup.text.match import TextMatch, shingle_column
+from dedup.text.shingle import SPEC, shingle_sets
+from dedup.text.signatures import signatures, sketches
+from lake.parallel import cores
+
+__all__ = ["MinHash"]
+
+_SHOWN = (0.7, 0.8, 0.9)
+_UNTOUCHED = np.uint32(0xFFFFFFFF)
+
+
+class MinHash(TextMatch):
+    """Drop a text where a kept one is similar: MinHash finds candidates, exact Jaccard decides.
+
+    >>> MinHash(threshold=0.8).explain()  # doctest: +ELLIPSIS
+    'Jaccard >= 0.8 of word 5-grams; 18 bands of 7 (128 permutations) find 78.7 % at 0.7, 98.6 % at 0.8, ...'
+
+    The rule of who goes stands in :mod:`dedup.select`, the definition of the shingles in
+    :mod:`dedup.text.shingle`. Rows whose text is null, or has no token, are never duplicates.
+    """
+
+    wide_columns: ClassVar[tuple[str, ...]] = ("shingles", "signature")
+
+    num_perm: Annotated[int, Field(ge=1, le=4096)] = 128
+    """Values in a signature."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """Of the permutations."""
+    bands: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
+    """Bands, and values in each. None: see :func:`dedup.text.bands.choose`."""
+
+    @model_validator(mode="after")
+    def _bands_fit(self) -> Self:
+        if self.bands is not None and self.bands[0] * self.bands[1] > self.num_perm:
+            raise ValueError(
+                f"{self.bands[0]} bands of {self.bands[1]} need more than {self.num_perm} permutations"
+            )
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The bands, and the values in each, that are used."""
+        return self.bands or bands.choose(self.threshold, self.num_perm)
+
+    def odds(self) -> dict[float, float]:
+        """Give the probability that a pair is found, by its Jaccard similarity.
+
+        >>> {j: round(p, 3) for j, p in MinHash(threshold=0.8).odds().items()}
+        {0.7: 0.787, 0.8: 0.986, 0.9: 1.0}
+        """
+        return {similarity: bands.probability(similarity, *self.shape) for similarity in _SHOWN}
+
+    def explain(self) -> str:
+        """Say in one line what is found."""
+        count, rows = self.shape
+        found = ", ".join(f"{100 * p:.1f} % at {j:g}" for j, p in self.odds().items())
+        return (
+            f"Jaccard >= {self.threshold:g} of {self.unit} {self.ngram}-grams; {count} bands of {rows} "
+            f"({self.num_perm} permutations) find {found}"
+        )
+
+    @property
+    def key_count(self) -> int:
+        """See :class:`dedup.match.Match`."""
+        return self.shape[0]
+
+    def settings(self) -> dict[str, object]:
+        """See :class:`dedup.match.Match`."""
+        return {
+            "step": "dedup.MinHash",
+            "spec": SPEC,
+            "num_perm": self.num_perm,
+            "ngram": self.ngram,
+            "unit": self.unit,
+            "seed": self.seed,
+            "bands": list(self.shape),
+        }
+
+    def sketch(self, table: pa.Table) -> pa.Table:
+        """Give signature, shingle set, keys and keep columns of each row that has a text.
+
+        Returns:
+            ``_id``; ``signature``: fixed_size_binary of num_perm uint32; ``shingles``: large_binary of uint32,
+            sorted, distinct; the keys ``band_00`` ...; the keep columns as ``keep_<name>``. How they were made
+            stands in the metadata.
+
+        Raises:
+            ConfigError: a column of the keep order is missing or has no order.
+            SchemaError: the table has no column ``text``, or it holds no text.
+        """
+        rows, columns = self.rows(table)
+        signed, offsets, hashes = sketches(rows.column("text"), self.num_perm, self.seed, self.ngram, self.unit)
+        columns |= self._signed(signed, np.diff(offsets) > 0)
+        columns["shingles"] = shingle_column(offsets, hashes)
+        return sketching.label(pa.table(columns), self.settings())
+
+    def piece(self, table: pa.Table) -> Piece:
+        """Sign the rows; shingle sets are made later, of those rows only that have a candidate."""
+        rows, columns = self.rows(table)
+        text = rows.column("text")
+        signed = signatures(text, self.num_perm, self.seed, self.ngram, self.unit, threads=cores())
+        # A text without a shingle has an untouched signature.
+        columns |= self._signed(signed, ~(signed == _UNTOUCHED).all(axis=1))
+        head = sketching.label(pa.table(columns), self.settings())
+
+        def wide(chosen: npt.NDArray[np.int64]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+            some = pa.array(chosen)
+            offsets, hashes = shingle_sets(text.take(some), self.ngram, self.unit)
+            taken = {
+                "shingles": shingle_column(offsets, hashes),
+                "signature": head.column("signature").take(some),
+            }
+            return pa.table(taken), np.arange(len(chosen))
+
+        return Piece(head, wide)
+
+    def estimate(
+        self,
+        x: npt.NDArray[np.int32],
+        y: npt.NDArray[np.int32],
+        exact: npt.NDArray[np.float64],
+        *places: npt.NDArray[np.uint64],
+    ) -> npt.NDArray[np.float64]:
+        """The share of equal values in the signatures."""
+        from dedup.text._verify_kernels import agreement
+
+        out = np.empty(len(exact), np.float64)
+        agreement(x, y, places[0], self.num_perm, out)
+        return out
+
+    def _signed(self, signed: npt.NDArray[np.uint32], valid: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:
+        count, rows = self.shape
+        keys = np.stack([bands.keys(signed, band, rows) for band in range(count)])
+        width = pa.binary(4 * self.num_perm)
+        column = pa.Array.from_buffers(width, len(signed), [None, pa.py_buffer(signed)])
+        return {"signature": column, **sketching.band_columns(keys, valid)}

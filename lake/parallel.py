@@ -1,0 +1,26 @@
+"""Work on threads: the kernels leave the interpreter alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+__all__ = ["cores", "in_chunks"]
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def in_chunks(threads: int, count: int, size: int, work: Callable[[int, int], object]) -> None:
+    """Call ``work(start, stop)`` for stretches of ``count`` items, on threads."""
+    starts = range(0, count, size)
+    if threads == 1 or len(starts) < 2:  # noqa: PLR2004  (one stretch needs no thread)
+        for start in starts:
+            work(start, min(start + size, count))
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, start, min(start + size, count)) for start in starts]:
+            done.result()

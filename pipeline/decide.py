@@ -1,0 +1,117 @@
+"""What the barriers of a stage decide: the survey of its parts, and the decision from all sketches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from dedup.sketch import Piece, piece
+from lake.lake import Change, Part, Scratch
+from lake.op import Barrier
+from pipeline import emitted, tasks
+from pipeline.context import Context
+from pipeline.index import Index, Known
+from pipeline.tasks import Task
+
+if TYPE_CHECKING:
+    from pipeline.stage import Stage
+
+__all__ = ["Decider", "Decision"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a barrier decided, how long the survey and the decision took, and what becomes of its index."""
+
+    state: pa.Table
+    seconds: float = 0.0
+    changes: tuple[Change, ...] = ()
+    digests: tuple[str, ...] = ()
+    """Of each input part: a hash of what was decided of its rows."""
+
+
+@dataclass(frozen=True)
+class Decider:
+    """Decides for the barriers of a stage, one after the other.
+
+    Args:
+        stage: the stage.
+        context: where, and who does it.
+        key: names what is staged.
+        code: version of the code.
+        parts: of the table that the stage reads.
+    """
+
+    stage: Stage
+    context: Context
+    key: str
+    code: str
+    parts: Sequence[Part]
+
+    def all(self) -> dict[str, Decision]:
+        """The decisions by step label; one that a killed run had staged is taken as it is."""
+        found: dict[str, Decision] = {}
+        for at, (label, step) in enumerate(self.stage.steps):
+            if isinstance(step, Barrier):
+                started = time.perf_counter()
+                index = self.stage.index(self.context.lake, at, self.code)
+                made = (
+                    self._plain(at, step)
+                    if index is None
+                    else self._matched(at, index, [each.state for each in found.values()])
+                )
+                found[label] = replace(made, seconds=time.perf_counter() - started)
+        return found
+
+    def _plain(self, at: int, step: Barrier) -> Decision:
+        """A barrier without an index: sketches of all parts, and one decision about them."""
+        scratch, name, title = self._scratch(at)
+        if not scratch.exists(name):
+            todo = [Task(self.stage, self.context.lake, self.key, at, part) for part in self.parts]
+            names = self.context.gather(title, tasks.survey, todo, tasks.rows_of)
+            with self.context.step(f"{title}, decision"):
+                scratch.write_arrow(name, step.resolve([scratch.read_arrow(each) for each in names]))
+        state = scratch.read_arrow(name)
+        return Decision(state, digests=emitted.whole(state, len(self.parts)))
+
+    def _matched(self, at: int, index: Index, earlier: Sequence[pa.Table]) -> Decision:
+        """A match: the new parts are sketched, and compared with all."""
+        scratch, name, title = self._scratch(at)
+        known = index.known(self.parts)
+        new = [part for part in self.parts if part.path not in known.parts]
+        todo = [Task(self.stage, self.context.lake, self.key, at, part, code=self.code) for part in new]
+        sketched = self.context.gather(title, tasks.sketch, todo, tasks.rows_of)
+        fresh = {part.path: scratch.read_arrow(each) for part, (each, _) in zip(new, sketched, strict=True)}
+        with self.context.step(f"{title}, decision"):
+            pieces = [
+                piece(fresh[part.path]) if part.path in fresh else index.read(known.parts[part.path])
+                for part in self.parts
+            ]
+            pairs, kept = self._pairs(at, index, pieces, known)
+            gone = [state.column("_id") for state in earlier if "twin" in state.schema.names]
+            state = index.decide(pieces, pairs, gone)
+            scratch.write_arrow(name, state)
+            changes = index.changes(
+                [part for _, part in sketched], known, pairs, kept=kept, name=f"{self.key}-{at}"
+            )
+            return Decision(state, changes=tuple(changes), digests=emitted.of_rows(state, pieces))
+
+    def _pairs(self, at: int, index: Index, pieces: Sequence[Piece], known: Known) -> tuple[pa.Table, bool]:
+        """All verified pairs, and whether the stored ones are among them as they were."""
+        scratch = self.context.lake.scratch(self.key)
+        names = {True: f"{at}-pairs-more.arrow", False: f"{at}-pairs-all.arrow"}
+        for kept, name in names.items():
+            if scratch.exists(name):
+                return scratch.read_arrow(name), kept
+        pairs, kept = index.compare(pieces, [part.path not in known.parts for part in self.parts], known)
+        scratch.write_arrow(names[kept], pairs)
+        return pairs, kept
+
+    def _scratch(self, at: int) -> tuple[Scratch, str, str]:
+        """Where it is staged, under which name the decision, and what the progress calls it."""
+        scratch = self.context.lake.scratch(self.key)
+        return scratch, f"{at}-state.arrow", f"{self.stage.name}: {self.stage.steps[at][0]}"

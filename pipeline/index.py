@@ -1,0 +1,312 @@
+"""The index of a match: its sketches and verified pairs, kept in the lake as Delta tables.
+
+``_sketches_<name>`` has one part for each part of the table that the stage reads, ``_edges_<name>`` the
+verified pairs. The name is a hash of all that a sketch depends on (the version of the shingles, the options,
+the ops before the match, the code): sketches that do not compare never meet. Since an index part belongs to a
+source part, it goes with it: when rows are deleted, or the table is rolled back, so is the index, in the next
+commit.
+
+A run sketches only the parts that are new. New rows are compared with all earlier ones that share a bucket with
+them; earlier pairs are taken as they were found. The outcome is that of comparing everything anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dedup import select
+from dedup.match import EDGES, STATE, Match, name_edges, number_edges
+from dedup.pairs import MOST, touched
+from dedup.sketch import BAND, Corpus, Piece, check, label
+from lake.errors import LakeError, SchemaError
+from lake.lake import Change, Lake, Part
+from lake.parallel import cores
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+
+__all__ = ["Index", "Known", "part_name", "stored"]
+
+Rows = npt.NDArray[np.int64]
+
+_GROUP_BYTES = 1 << 20  # of a row group: a new row that resembles an old one reads that much
+_PLAIN = ("shingles", "signature", "thumbnail", "embedding")  # random bits: compression would only cost time
+_NOTE = "sketch"
+
+
+def part_name(source: Part) -> str:
+    """The name of the index part that belongs to a source part."""
+    return f"s-{hashlib.blake2b(source.path.encode(), digest_size=12).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Known:
+    """Who is known already: the index part of each source part that has one, and those whose source is gone."""
+
+    parts: dict[str, Part]
+    stale: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where the sketches and pairs of one match are kept.
+
+    Args:
+        lake: the lake.
+        match: the step.
+        about: all else that a sketch depends on, as a JSON value.
+    """
+
+    lake: Lake
+    match: Match
+    about: str
+
+    @property
+    def name(self) -> str:
+        """Tells the index from those whose sketches do not compare with its own."""
+        depends = [self.about, self.match.settings(), self.match.keep, self.match.threshold]
+        return hashlib.blake2b(json.dumps(depends, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    @property
+    def sketches(self) -> str:
+        """The name of the table of sketches."""
+        return f"_sketches_{self.name}"
+
+    @property
+    def edges(self) -> str:
+        """The name of the table of verified pairs."""
+        return f"_edges_{self.name}"
+
+    def known(self, sources: Sequence[Part]) -> Known:
+        """Find what is indexed of the parts of a table."""
+        table = self.lake.table(self.sketches)
+        there = {part.path.removesuffix(".parquet"): part for part in table.parts()} if table.exists else {}
+        wanted = {part_name(source): source.path for source in sources}
+        return Known(
+            {path: there[name] for name, path in wanted.items() if name in there},
+            tuple(part for name, part in there.items() if name not in wanted),
+        )
+
+    def write(self, source: Part, sketch: pa.Table) -> Part:
+        """Stage the sketch of a source part as a part of the index."""
+        plain = [name for name in _PLAIN if name in sketch.schema.names]
+        return self.lake.write_part(
+            self.sketches,
+            part_name(source),
+            [sketch],
+            sketch.schema.remove_metadata(),
+            notes={_NOTE: json.dumps(self.match.settings(), sort_keys=True)},
+            group_bytes=_GROUP_BYTES,
+            plain=plain,
+        )
+
+    def read(self, part: Part) -> Piece:
+        """Read back the sketches of a source part: narrow columns now, wide ones of some rows later.
+
+        Raises:
+            SchemaError: the part says that it was made otherwise; only a foreign hand can have put it there.
+        """
+        table = self.lake.table(self.sketches)
+        whole = self.lake.find_part(self.sketches, part.path.removesuffix(".parquet"))
+        noted = json.loads(whole.notes.get(_NOTE, "null")) if whole else None
+        wide = [name for name in table.schema().names if not _narrow(name)]
+        narrow = [name for name in table.schema().names if _narrow(name)]
+        rows = [*table.read_part(part, narrow)] or [table.schema().empty_table().select(narrow)]
+        head = label(pa.concat_tables(rows), noted or {})
+        try:
+            check([head], self.match.settings())
+        except SchemaError as error:
+            hint = f"delete the table {self.sketches}; the next run makes it anew"
+            where = f"{self.sketches}/{part.path}"
+            raise SchemaError(error.what, where=where, why=error.why, hint=hint) from error
+
+        def rows_of(rows: Rows) -> tuple[pa.Table, Rows]:
+            return table.read_rows(part, rows, wide), np.arange(len(rows))
+
+        return Piece(head, rows_of)
+
+    def pairs(self) -> pa.Table:
+        """The stored pairs."""
+        table = self.lake.table(self.edges)
+        return table.to_table().cast(EDGES) if table.exists else EDGES.empty_table()
+
+    def compare(self, pieces: Sequence[Piece], new: Sequence[bool], known: Known) -> tuple[pa.Table, bool]:
+        """Find all verified pairs of the pieces, with as little comparing as will do.
+
+        Args:
+            pieces: of all source parts.
+            new: which of them are not in the index yet.
+            known: what is.
+
+        Returns:
+            A table of schema :data:`dedup.match.EDGES`, and whether the stored ones are among them unchanged.
+        """
+        match = self.match
+        if all(new):
+            corpus = match.corpus(pieces)
+            return name_edges(corpus, match.edges(corpus)), False
+        before = self.pairs()
+        if not any(new) and not known.stale:
+            return before, True
+        if not known.stale and (added := self._added(pieces, new)) is not None:
+            return pa.concat_tables([before, added]), True
+        return self._anew(pieces, new, before, complete=not known.stale), False
+
+    def _added(self, pieces: Sequence[Piece], new: Sequence[bool]) -> pa.Table | None:
+        """The pairs with a new row; None where a crowded bucket takes a look at all of it."""
+        match = self.match
+        fresh = np.repeat(np.array(new), [each.head.num_rows for each in pieces])
+        if match.key_count:
+            seen = touched(lambda band: _keys(pieces, band), match.key_count, fresh)
+        else:
+            seen = np.ones(len(fresh), np.bool_)
+        corpus = Corpus(pieces, match.keep, _split(seen, pieces))
+        fresh = fresh[seen][corpus.order]
+        if not match.key_count:
+            return name_edges(corpus, match.edges(corpus, fresh))
+        left, right, largest = match.candidates(corpus, fresh, cores())
+        if largest > MOST:
+            return None
+        return name_edges(corpus, match.verify(corpus, left, right, cores()))
+
+    def _anew(
+        self, pieces: Sequence[Piece], new: Sequence[bool], before: pa.Table, *, complete: bool
+    ) -> pa.Table:
+        """All pairs again, of which those that were verified need not be verified again.
+
+        ``complete``: no row has gone since, so that an old pair that is not stored is known to be dissimilar.
+        """
+        match = self.match
+        corpus = match.corpus(pieces)
+        if not match.key_count:
+            return name_edges(corpus, match.edges(corpus))
+        left, right, _ = match.candidates(corpus, None, cores())
+        known = number_edges(corpus, before)
+        asked, there = (
+            x.astype(np.int64) * len(corpus) + y for x, y in ((left, right), (known.left, known.right))
+        )
+        order = np.argsort(there)
+        place = np.searchsorted(there[order], asked)
+        found = place < len(there)
+        found[found] = there[order][place[found]] == asked[found]
+        unknown = ~found
+        if complete:
+            fresh = np.repeat(np.array(new), [each.head.num_rows for each in pieces])[corpus.order]
+            unknown &= fresh[left] | fresh[right]
+        made = match.verify(corpus, left[unknown], right[unknown], cores())
+        return name_edges(corpus, known.take(order[place[found]]).join(made))
+
+    def decide(self, pieces: Sequence[Piece], pairs: pa.Table, gone: Sequence[pa.ChunkedArray]) -> pa.Table:
+        """Select among the rows that earlier steps left.
+
+        Args:
+            pieces: of all source parts.
+            pairs: all verified ones.
+            gone: the ids of rows that earlier matches of the stage dropped.
+        """
+        nodes = pc.unique(pa.chunked_array([*pairs.column("left").chunks, *pairs.column("right").chunks]))
+        if not len(nodes):
+            return STATE.empty_table()
+        rows = [
+            np.flatnonzero(pc.is_in(each.head.column("_id"), value_set=nodes).to_numpy()) for each in pieces
+        ]
+        corpus = Corpus(pieces, self.match.keep, rows)
+        edges = number_edges(corpus, pairs)
+        if gone:
+            dead = pa.chunked_array([chunk for ids in gone for chunk in ids.chunks], pa.string())
+            alive = ~pc.is_in(corpus.ids, value_set=dead).to_numpy(zero_copy_only=False)
+            edges = select.without(edges, alive, copies=self.match.copies)
+        return self.match.decide(corpus, edges)
+
+    def changes(
+        self, added: Sequence[Part], known: Known, pairs: pa.Table, *, kept: bool, name: str
+    ) -> list[Change]:
+        """What a commit does to the two tables.
+
+        Args:
+            added: the new parts of sketches.
+            known: what was there.
+            pairs: all verified ones.
+            kept: the stored ones are among them, first.
+            name: of the part with pairs, if there are any to write.
+        """
+        found: list[Change] = []
+        if added or known.stale:
+            table = self.lake.table(self.sketches)
+            schema = table.schema() if table.exists else _schema_of(self.lake, added[0])
+            found.append(Change(self.sketches, schema, tuple(added), known.stale))
+        table = self.lake.table(self.edges)
+        old = tuple(table.parts()) if table.exists else ()
+        stay = sum(part.rows for part in old) if kept else 0
+        parts = []
+        if pairs.num_rows > stay:
+            parts.append(self.lake.write_part(self.edges, name, [pairs.slice(stay)], EDGES))
+        if parts or (old and not kept) or not table.exists:
+            found.append(Change(self.edges, EDGES, tuple(parts), () if kept else old))
+        return found
+
+
+def _narrow(name: str) -> bool:
+    return name in {"_id", "hash"} or name.startswith(("band_", "keep_"))
+
+
+def _keys(pieces: Sequence[Piece], band: int) -> tuple[npt.NDArray[np.uint64], Rows]:
+    """The keys of a band, by number of the row in all pieces."""
+    name = BAND.format(band)
+    column = pa.chunked_array([chunk for each in pieces for chunk in each.head.column(name).chunks], pa.int64())
+    valid = np.flatnonzero(column.is_valid().to_numpy())
+    return column.drop_null().to_numpy().view(np.uint64), valid
+
+
+def _split(chosen: npt.NDArray[np.bool_], pieces: Sequence[Piece]) -> list[Rows]:
+    ends = np.cumsum([each.head.num_rows for each in pieces])[:-1]
+    return [np.flatnonzero(part) for part in np.split(chosen, ends)]
+
+
+def _schema_of(lake: Lake, part: Part) -> pa.Schema:
+    """The schema of a staged part, as its file has it."""
+    from lake.delta.parts import read_footer
+
+    footer = read_footer(lake.storage, f"{part.table}/{part.path}")
+    if footer is None:
+        raise LakeError("a staged part of the index is gone", where=part.path, hint="run again")
+    schema: pa.Schema = footer[0].schema.to_arrow_schema()
+    return schema.remove_metadata()
+
+
+def stored(config: Config, lake: Lake, step: str) -> tuple[pa.Table, pa.Table]:
+    """Give the verified pairs of a step of a pipeline, and its rows with their keep columns.
+
+    Args:
+        config: the pipeline.
+        lake: where it ran.
+        step: the label, such as ``2 dedup.MinHash``.
+
+    Returns:
+        A table of schema :data:`dedup.match.EDGES`; a table of ``_id`` and ``keep_...``.
+
+    Raises:
+        LakeError: there is no index of the step as it is configured now.
+    """
+    from pipeline import __version__
+    from pipeline.plan import stages_of
+
+    for stage in stages_of(config):
+        for at, (name, each) in enumerate(stage.steps):
+            index = stage.index(lake, at, __version__) if name == step and isinstance(each, Match) else None
+            if index is not None and lake.table(index.sketches).exists:
+                table = lake.table(index.sketches)
+                narrow = [name for name in table.schema().names if name == "_id" or name.startswith("keep_")]
+                return index.pairs(), table.to_table(columns=narrow)
+    raise LakeError(
+        f"there is no index of step {step!r}", where=str(lake.uri), hint="run the pipeline first: gristmill run"
+    )

@@ -1,0 +1,181 @@
+"""The CUDA kernel without a GPU: its source runs on the CPU, against Numba's bits, and NVRTC compiles it."""
+
+# ruff: noqa: RUF001  letters of many scripts, some of which look alike, are what is tested
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+import cuda_on_cpu
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from dedup.text import cuda
+from dedup.text.shingle import tables, texts
+from dedup.text.signatures import permutations, signatures
+from lake.errors import DeviceError
+
+SOURCE = Path(str(files("dedup.text").joinpath("signatures.cu")))
+LAUNCHER = """
+#define RUN(NAME)                                                                                           \\
+    extern "C" void run_##NAME(int blocks, const u8* data, const i64* offsets, const i64* ends, i64 rows,   \\
+                               const u8* classes, const int* folds, int limit, int ngram, const u32* a,     \\
+                               const u32* b, int perms, u32* out) {                                         \\
+        cuda_on_cpu::launch(blocks, BLOCK, [=] {                                                            \\
+            NAME(data, offsets, ends, rows, classes, folds, limit, ngram, a, b, perms, out);                \\
+        });                                                                                                 \\
+    }
+RUN(sign_words)
+RUN(sign_characters)
+"""
+ALPHABET = (
+    list("abcXYZ019 .-'\t") + list("éßẞİςÅΩȺ") + list("漢字中あｱﾞไม่ั한")
+    + ["\u0301", "\u3099", "\u200d", "\u00ad"]
+    + ["🦜", "𠀀", "𝒜", "𞤀", "\x00", "\ufffd", "   ", "abcdefgh"]
+)  # fmt: skip
+NEEDS_COMPILER = pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="there is no C++ compiler")
+
+Sign = Callable[..., npt.NDArray[np.uint32]]
+
+
+def pointer(array: npt.NDArray[np.generic]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+@pytest.fixture(scope="module", params=[(64, 128), (128, 2048)], ids=["small tiles", "tiles as used"])
+def on_cpu(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sign:
+    block, tile = request.param
+    library = cuda_on_cpu.shared_library(
+        SOURCE, LAUNCHER, tmp_path_factory.mktemp("cuda"), BLOCK=block, TILE=tile
+    )
+
+    def sign(column: pa.Array, num_perm: int, seed: int, ngram: int, unit: str) -> npt.NDArray[np.uint32]:
+        out = np.full((len(column), num_perm), 2**32 - 1, np.uint32)
+        for chunk in texts(column):
+            offsets = chunk.offsets.astype(np.int64)
+            ends = cuda.tile_ends(np, offsets, chunk.valid, unit)
+            classes, folds = tables()
+            a, b = permutations(num_perm, seed)
+            run = library.run_sign_words if unit == "word" else library.run_sign_characters
+            run(
+                int(ends[-1]), pointer(chunk.data), pointer(offsets), pointer(ends), ctypes.c_int64(len(ends)),
+                pointer(classes), pointer(folds), len(folds), ngram, pointer(a), pointer(b), num_perm,
+                pointer(out),
+            )  # fmt: skip
+        return out
+
+    def patched(*arguments: object) -> npt.NDArray[np.uint32]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cuda, "TILE", {"word": tile, "char": tile // 2})
+            return sign(*arguments)  # type: ignore[arg-type]
+
+    return patched
+
+
+def mixed(rng: np.random.Generator, size: int) -> str:
+    """Runs of one kind each, so that tiles begin and end in the middle of every kind."""
+    found: list[str] = []
+    while sum(map(len, found)) < size:
+        found.append(ALPHABET[rng.integers(len(ALPHABET))] * int(rng.choice([1, 1, 1, 2, 5, 40])))
+    return "".join(found)
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("unit", ["word", "char"])
+@pytest.mark.parametrize(("ngram", "num_perm"), [(1, 1), (5, 128), (64, 130)])
+def test_the_source_has_the_bits_of_the_cpu(on_cpu: Sign, ngram: int, num_perm: int, unit: str) -> None:
+    rng = np.random.default_rng(ngram)
+    column = [mixed(rng, int(size)) for size in (0, 1, 3, 10, 60, 127, 128, 129, 300, 1000, 2500)]
+    column += [
+        " ".join(["word"] * 700),
+        "x" * 5000,
+        "漢" * 900,
+        "a b " * 300 + "." * 3000 + "c",
+        "." * 4000 + "a b",
+    ]
+    array = pa.array([*column[:5], None, *column[5:], None, "", "?!"])
+    for each in (array, array[3:]):
+        wanted = signatures(each, num_perm, 3, ngram, unit)
+        assert np.array_equal(on_cpu(each, num_perm, 3, ngram, unit), wanted)
+
+
+@NEEDS_COMPILER
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.lists(st.sampled_from(ALPHABET), max_size=90).map("".join), max_size=4),
+    st.integers(1, 6),
+    st.sampled_from(["word", "char"]),
+)
+@example(["\u0301", "\u0301a", "\u00ada\u0301", " " * 130 + "a"], 2, "char")
+def test_any_text(on_cpu: Sign, column: list[str], ngram: int, unit: str) -> None:
+    array = pa.array(column, pa.string())
+    assert np.array_equal(on_cpu(array, 8, 1, ngram, unit), signatures(array, 8, 1, ngram, unit))
+
+
+@NEEDS_COMPILER
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"\xff", b"\xc3", b"\xa9", b"\xe6\xbc", b"\xa2", b"\xf0\x9f", b"\xed\xa0\x80", b"a", b" "]
+        )
+    ).map(b"".join),
+    st.sampled_from(["word", "char"]),
+)
+def test_bytes_that_are_not_utf8(on_cpu: Sign, data: bytes, unit: str) -> None:
+    array = pa.array([data, b"x" + data, data * 20], pa.binary())
+    assert np.array_equal(on_cpu(array, 8, 1, 2, unit), signatures(array, 8, 1, 2, unit))
+
+
+@pytest.mark.parametrize("capability", [80, 90, 120])
+def test_nvrtc_compiles_the_source(capability: int) -> None:
+    library = cuda_on_cpu.nvrtc()
+    if library is None:
+        pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12")
+    found = cuda_on_cpu.ptx(
+        library, SOURCE.read_text("utf-8"), f"--gpu-architecture=compute_{capability}", "--std=c++14"
+    )
+    assert ".entry sign_words" in found
+    assert ".entry sign_characters" in found
+
+
+def test_without_a_gpu_the_device_is_refused() -> None:
+    if find_spec("cupy") is not None:
+        import cupy
+
+        if cupy.is_available():
+            pytest.skip("there is a GPU")
+    with pytest.raises(DeviceError, match="cuda"):
+        signatures(pa.array(["a"]), device="cuda")
+
+
+def test_with_a_gpu_the_bits_are_those_of_the_cpu() -> None:
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    if not cupy.is_available():
+        pytest.skip("there is no GPU")
+    rng = np.random.default_rng(2)
+    column = pa.array([*(mixed(rng, int(size)) for size in rng.integers(0, 9000, 300)), None, "漢字" * 10**5])
+    for unit in ("word", "char"):
+        wanted = signatures(column, 128, 1, 5, unit)
+        assert np.array_equal(signatures(column, 128, 1, 5, unit, device="cuda"), wanted)
+        (chunk,) = texts(column)
+        data, offsets = cupy.asarray(chunk.data), cupy.asarray(chunk.offsets)
+        signed = cuda.signatures(
+            data, offsets, 128, 1, 5, unit=unit, valid=chunk.valid, stream=cupy.cuda.Stream()
+        )
+        cupy.cuda.Device().synchronize()
+        assert np.array_equal(cupy.asnumpy(signed), wanted)
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for bad in ({"ngram": 65}, {"ngram": 0}, {"num_perm": 0}, {"unit": "line"}):
+        with pytest.raises(ValueError, match="ngram 1 to 64"):
+            cuda.signatures(np.zeros(1, np.uint8), np.array([0, 1]), **bad)  # type: ignore[arg-type]

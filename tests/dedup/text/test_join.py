@@ -1,0 +1,240 @@
+"""The exact join, against all pairs of Python sets."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from dedup.text import _join_kernels as kernels
+from dedup.text import join as joining
+from dedup.text.join import Pairs, cost, join
+
+Triples = list[tuple[int, int, float]]
+
+BORDERS = (0.01, 0.1, 1 / 3, 0.5, 0.6, 2 / 3, 0.75, 0.8, 0.9, 1.0)
+
+
+def laid_out(sets: Sequence[set[int]]) -> tuple[Any, Any, Any]:
+    """Lay the sets out in memory: the hashes (to be kept alive), their addresses and sizes."""
+    hashes = np.array([value for each in sets for value in sorted(each)], np.uint32)
+    sizes = np.array([len(each) for each in sets], np.int64)
+    starts = np.uint64(hashes.ctypes.data) + 4 * (np.cumsum(sizes) - sizes).astype(np.uint64)
+    return hashes, starts, sizes
+
+
+def joined(sets: Sequence[set[int]], threshold: float, **options: Any) -> Triples:
+    _alive, addresses, sizes = laid_out(sets)
+    found = join(addresses, sizes, threshold, **options)
+    return list(zip(found.left.tolist(), found.right.tolist(), found.similarity.tolist(), strict=True))
+
+
+def brute(sets: Sequence[set[int]], threshold: float) -> Triples:
+    first: dict[frozenset[int], int] = {}
+    head = [first.setdefault(frozenset(each), row) for row, each in enumerate(sets)]
+    out = []
+    for i, j in itertools.combinations(range(len(sets)), 2):
+        x, y = sets[i], sets[j]
+        if not x or not y:
+            continue
+        if head[j] != j or head[i] != i:
+            if head[j] == i:
+                out.append((i, j, 1.0))
+            continue
+        similarity = len(x & y) / len(x | y)
+        if similarity >= threshold:
+            out.append((i, j, similarity))
+    return out
+
+
+@st.composite
+def families(draw: st.DrawFn) -> list[set[int]]:
+    """Sets of a few families, over hashes that are skewed: some in nearly all rows, most in few."""
+    seed = draw(st.integers(0, 2**32 - 1))
+    rows = draw(st.integers(0, 40))
+    largest = draw(st.sampled_from([1, 3, 12, 60]))
+    kinds = draw(st.sampled_from([2, 20, 300]))
+    skew = draw(st.sampled_from([1, 3, 6]))
+    spread = draw(st.booleans())
+    rng = np.random.default_rng(seed)
+    vocabulary = rng.integers(0, 2**32, kinds) if spread else np.arange(kinds)
+
+    def some(count: int) -> set[int]:
+        return set(vocabulary[(rng.random(count) ** skew * kinds).astype(int)].tolist())
+
+    sets: list[set[int]] = []
+    for _ in range(rows):
+        if sets and rng.random() < 0.6:
+            near = set(sets[rng.integers(len(sets))])
+            for value in list(near):
+                if rng.random() < 0.1:
+                    near.discard(value)
+            sets.append(near | some(int(rng.integers(0, 3))))
+        else:
+            sets.append(some(int(rng.integers(0, largest + 1))))
+    return sets
+
+
+# ---------------------------------------------------------------- the oracle
+
+
+@given(families(), st.one_of(st.sampled_from(BORDERS), st.floats(0.001, 1.0)), st.sampled_from([1, 2]))
+@settings(max_examples=200, deadline=None)
+@example([], 0.5, 2)
+@example([set(), set()], 0.5, 1)
+@example([{5}], 1.0, 2)
+@example([{5}, {5}, {7}, set()], 1.0, 2)
+@example([{0, 2**32 - 1}, {0}, {2**32 - 1}], 0.5, 2)
+def test_every_pair_is_found_and_no_other(sets: list[set[int]], threshold: float, threads: int) -> None:
+    assert joined(sets, threshold, threads=threads) == brute(sets, threshold)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10, 33, 100, 999])
+def test_a_pair_exactly_at_the_threshold_is_found(size: int) -> None:
+    """For common / union itself as the threshold: the filters' bounds are then whole numbers."""
+    whole = list(range(1, 2 * size + 1))
+    for common in sorted({1, size // 3, size // 2, size - size // 5, size - 1, size} - {0}):
+        x, y = set(whole[:size]), set(whole[size - common : 2 * size - common])
+        ratio = common / (2 * size - common)
+        assert joined([x, y], ratio) == [(0, 1, ratio)]
+        if ratio < 1.0:
+            assert joined([x, y], float(np.nextafter(ratio, 2.0))) == []
+        smaller = set(whole[:common])  # a subset: the size filter's border
+        ratio = common / size
+        expected = [(0, 1, ratio)]
+        for rows in ([x, smaller], [smaller, x]):
+            assert joined(rows, ratio) == expected
+            assert joined(rows, ratio, new=np.array([True, False])) == expected
+            assert joined(rows, ratio, new=np.array([False, True])) == expected
+
+
+def test_no_fraction_of_small_numbers_loses_its_own_pair() -> None:
+    """Of some fractions the float64 lies above them, of some below."""
+    above = 0
+    for union in range(1, 60):
+        for common in range(1, union):
+            ratio = common / union
+            above += Fraction(ratio) > Fraction(common, union)
+            extra = (union - common) // 2
+            x = set(range(common + extra))
+            y = set(range(common)) | set(range(common + extra, union))
+            assert joined([x, y], ratio) == [(0, 1, ratio)]
+    assert above > 100
+
+
+def test_large_families_and_common_hashes_over_many_blocks() -> None:
+    rng = np.random.default_rng(7)
+    common = rng.integers(0, 2**32, 30).tolist()
+    sets = []
+    for _ in range(40):
+        own = rng.integers(0, 2**32, rng.integers(40, 400)).tolist()
+        for _ in range(8):
+            gone = rng.choice([0.0, 0.01, 0.1])
+            kept = [value for value in own if rng.random() > gone]
+            sets.append({*kept, *common, *rng.integers(0, 2**32, rng.integers(0, 10)).tolist()})
+    for threshold in (0.2, 0.7, 0.95):
+        wanted = brute(sets, threshold)
+        assert len(wanted) > 20
+        for threads in (1, 2, 3, 5):
+            assert joined(sets, threshold, threads=threads) == wanted
+
+
+# ---------------------------------------------------------------- equal sets
+
+
+def test_equal_sets_make_a_star_and_only_their_first_row_meets_others() -> None:
+    sets = [{1, 2, 3, 4}, {9}, {1, 2, 3}, {1, 2, 3, 4}, {1, 2, 3}, set(), set(), {1, 2, 3, 4}]
+    assert joined(sets, 0.7) == [(0, 2, 0.75), (0, 3, 1.0), (0, 7, 1.0), (2, 4, 1.0)]
+
+
+def test_a_hundred_thousand_copies_make_as_many_pairs() -> None:
+    hashes = np.arange(50, dtype=np.uint32)
+    rows = 100_000
+    addresses = np.full(rows, hashes.ctypes.data, np.uint64)
+    found = join(addresses, np.full(rows, 50, np.int64), 0.8, threads=2)
+    assert found.left.tolist() == [0] * (rows - 1)
+    assert np.array_equal(found.right, np.arange(1, rows))
+
+
+def test_different_sets_of_one_fingerprint_are_kept_apart() -> None:
+    sets = [{1, 2}, {3}, {1, 2}, {4, 5}, {3}, {4, 5}, {1, 2, 3}]
+    _alive, addresses, sizes = laid_out(sets)
+    first = np.full(len(sets), -1, np.int64)
+    kernels.group(np.arange(len(sets)), np.zeros(len(sets), np.uint64), addresses, sizes, first)
+    assert first.tolist() == [0, 1, 0, 3, 1, 3, 6]
+
+
+# ---------------------------------------------------------------- new rows
+
+
+@given(families(), st.sampled_from(BORDERS), st.sampled_from([1, 2]), st.data())
+@settings(max_examples=150, deadline=None)
+def test_the_pairs_of_old_rows_and_those_with_later_new_ones_are_all_pairs(
+    sets: list[set[int]], threshold: float, threads: int, data: st.DataObject
+) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(sets)), max_size=3)))
+    found: Triples = []
+    for low, high in itertools.pairwise([0, *cuts, len(sets)]):
+        new = np.arange(high) >= low
+        found += joined(sets[:high], threshold, new=new, threads=threads)
+    assert sorted(found) == brute(sets, threshold)
+
+
+@given(
+    families(),
+    st.sampled_from(BORDERS),
+    st.sampled_from([0.0, 0.05, 0.2, 0.6]),
+    st.sampled_from([1, 10**9]),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=200, deadline=None)
+def test_with_new_rows_anywhere_the_pairs_are_those_of_which_one_is_new(
+    sets: list[set[int]], threshold: float, share: float, few: int, rng: Any
+) -> None:
+    """Whether the old rows are sifted first (few = 1) or not."""
+    new = np.array([rng.random() < share for _ in sets], np.bool_)
+    with mock.patch.object(joining, "_FEW", few):
+        found = joined(sets, threshold, new=new, threads=2)
+    everything = brute(sets, threshold)
+    assert found == [pair for pair in everything if new[pair[0]] or new[pair[1]]]
+    old = np.flatnonzero(~new).tolist()
+    before = [(old[i], old[j], value) for i, j, value in brute([sets[i] for i in old], threshold)]
+    assert set(everything) <= {*found, *before}
+
+
+# ---------------------------------------------------------------- arguments
+
+
+@pytest.mark.parametrize("threshold", [0.0, -0.5, 1.0000001, float("nan")])
+def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
+    with pytest.raises(ValueError, match="not above 0 and at most 1"):
+        joined([{1}], threshold)
+
+
+def test_arrays_of_different_lengths_are_refused() -> None:
+    _alive, addresses, sizes = laid_out([{1}, {2}])
+    with pytest.raises(ValueError, match="differ in length"):
+        join(addresses[:1], sizes, 0.5)
+    with pytest.raises(ValueError, match="differ in length"):
+        join(addresses, sizes, 0.5, new=np.ones(1, np.bool_))
+
+
+def test_the_pairs_have_the_types_that_they_promise() -> None:
+    for sets in ([], [{1}, {1}], [{1, 2, 3}, {1, 2}]):
+        _alive, addresses, sizes = laid_out(sets)
+        found = join(addresses, sizes, 0.5)
+        assert isinstance(found, Pairs)
+        assert [column.dtype.str for column in found] == ["<i8", "<i8", "<f8"]
+
+
+def test_a_lower_threshold_and_more_text_cost_more() -> None:
+    costs = [cost(1e9, threshold) for threshold in BORDERS]
+    assert costs == sorted(costs, reverse=True)
+    assert 0 < costs[-1] < cost(3e9, 1.0)
