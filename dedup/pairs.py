@@ -21,7 +21,9 @@ __all__ = ["MOST", "Candidates", "banded", "touched"]
 MOST = 32
 """Rows of a bucket that are paired with all of it."""
 
-_BITS = 1 << 16  # the fewest bits of the sieve in `touched`; 16 for each key, so that 1 in 16 passes by chance
+_BITS = (
+    1 << 16
+)  # the fewest bits of the sieve in `touched`; 64 for each new key, so that 1 in 64 passes by chance
 
 Keys = Callable[[int], tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]]
 """Of a band: the keys, and the rows that have them; a row without a key is compared with none."""
@@ -93,7 +95,7 @@ def banded(
 
 
 def touched(keys: Keys, bands: int, fresh: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Tell which rows may share a bucket with a new one: all of those, and few others.
+    """Tell which rows share a bucket with a new one; the new ones are among them.
 
     So that the work of a small batch is one look at each key of the corpus, and no sorting of them.
 
@@ -108,9 +110,11 @@ def touched(keys: Keys, bands: int, fresh: npt.NDArray[np.bool_]) -> npt.NDArray
     for band in range(bands):
         key, rows = keys(band)
         new = key[fresh[rows]]
-        bits = np.zeros(max(_BITS, 1 << (16 * len(new)).bit_length()) // 8, np.uint8)
+        bits = np.zeros(max(_BITS, 1 << (64 * len(new)).bit_length()) // 8, np.uint8)
         hit = np.empty(len(key), np.bool_)
         mark(new, bits)
         probe(key, bits, hit)
-        found[rows[hit]] = True
+        passed, new = np.flatnonzero(hit), np.unique(new)
+        place = np.minimum(np.searchsorted(new, key[passed]), max(len(new) - 1, 0))
+        found[rows[passed[new[place] == key[passed]]] if len(new) else passed] = True
     return found

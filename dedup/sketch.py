@@ -112,10 +112,16 @@ class Corpus:
         pieces: their sketches.
         keep: the order.
         rows: of each piece the rows that take part; all unless given.
+        order: the numbers of the rows in keep order where it is known; otherwise it is worked out.
     """
 
     def __init__(
-        self, pieces: Sequence[Piece], keep: Sequence[str], rows: Sequence[Rows] | None = None
+        self,
+        pieces: Sequence[Piece],
+        keep: Sequence[str],
+        rows: Sequence[Rows] | None = None,
+        *,
+        order: Rows | None = None,
     ) -> None:
         self.pieces = pieces
         heads = [each.head for each in pieces]
@@ -130,9 +136,19 @@ class Corpus:
             ],
             promote_options="permissive",
         )
-        self.order = keeping.rank(narrow, keep)
+        self.order: Rows = keeping.rank(narrow, keep) if order is None else order
         """The numbers of the rows, of all pieces one after the other, in keep order; each ``_id`` once."""
         self._ids = narrow.column("_id")
+
+    @classmethod
+    def of(cls, pieces: Sequence[Piece], rows: Rows) -> Corpus:
+        """Take some rows whose order is known.
+
+        Args:
+            pieces: of all rows.
+            rows: their numbers, of all pieces one after the other, in keep order.
+        """
+        return cls(pieces, (), order=rows)
 
     def __len__(self) -> int:
         return len(self.order)

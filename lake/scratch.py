@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from lake.storage import Storage, guard
@@ -58,6 +60,30 @@ class Scratch:
             return pa.ipc.open_file(pa.memory_map(self._storage.inner(path))).read_all()
         with self._storage.open(path) as source:
             return pa.ipc.open_file(source).read_all()
+
+    def write_batches(self, name: str, batches: Sequence[pa.RecordBatch]) -> None:
+        """Write batches of one schema, which :meth:`read_batch` gives back one by one, empty ones too."""
+        path = self._path(name)
+        with (
+            self._storage.staging(path) as temporary,
+            guard(self._storage.address(path)),
+            pa.OSFile(temporary, "wb") as sink,
+            pa.ipc.new_file(sink, batches[0].schema) as writer,
+        ):
+            for batch in batches:
+                writer.write_batch(batch)
+
+    def read_batch(self, name: str, number: int) -> pa.RecordBatch:
+        """Read one batch of a file; the others are not read.
+
+        Raises:
+            FileNotFoundError: nothing was written under this name.
+        """
+        path = self._path(name)
+        if self._storage.local:
+            return pa.ipc.open_file(pa.memory_map(self._storage.inner(path))).get_batch(number)
+        with self._storage.open(path) as source:
+            return pa.ipc.open_file(source).get_batch(number)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write or replace a small file."""

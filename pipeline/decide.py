@@ -15,6 +15,7 @@ from lake.op import Barrier
 from pipeline import emitted, tasks
 from pipeline.context import Context
 from pipeline.index import Index, Known
+from pipeline.shuffle import fits, shuffled
 from pipeline.tasks import Task
 
 if TYPE_CHECKING:
@@ -85,7 +86,11 @@ class Decider:
         new = [part for part in self.parts if part.path not in known.parts]
         todo = [Task(self.stage, self.context.lake, self.key, at, part, code=self.code) for part in new]
         sketched = self.context.gather(title, tasks.sketch, todo, tasks.rows_of)
-        fresh = {part.path: scratch.read_arrow(each) for part, (each, _) in zip(new, sketched, strict=True)}
+        names = [each for each, _ in sketched]
+        fresh = {part.path: scratch.read_arrow(each) for part, each in zip(new, names, strict=True)}
+        rows = sum(each.num_rows for each in fresh.values())
+        if names and not known.parts and index.match.key_count and not fits(rows, index.match.key_count):
+            self._shuffled(at, index, names)
         with self.context.step(f"{title}, decision"):
             pieces = [
                 piece(fresh[part.path]) if part.path in fresh else index.read(known.parts[part.path])
@@ -110,6 +115,14 @@ class Decider:
         pairs, kept = index.compare(pieces, [part.path not in known.parts for part in self.parts], known)
         scratch.write_arrow(names[kept], pairs)
         return pairs, kept
+
+    def _shuffled(self, at: int, index: Index, names: Sequence[str]) -> None:
+        """Leave the pairs of a corpus that is too large for one process where :meth:`_pairs` looks first."""
+        scratch, _, title = self._scratch(at)
+        if not scratch.exists(name := f"{at}-pairs-all.arrow"):
+            scratch.write_arrow(
+                name, shuffled(self.context, self.key, at, index.match, names=names, title=title)
+            )
 
     def _scratch(self, at: int) -> tuple[Scratch, str, str]:
         """Where it is staged, under which name the decision, and what the progress calls it."""

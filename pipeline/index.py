@@ -1,10 +1,10 @@
 """The index of a match: its sketches and verified pairs, kept in the lake as Delta tables.
 
-``_sketches_<name>`` has one part for each part of the table that the stage reads, ``_edges_<name>`` the
-verified pairs. The name is a hash of all that a sketch depends on (the version of the shingles, the options,
-the ops before the match, the code): sketches that do not compare never meet. Since an index part belongs to a
-source part, it goes with it: when rows are deleted, or the table is rolled back, so is the index, in the next
-commit.
+``_bands_<name>`` has the keys of the rows, ``_sketches_<name>`` their signatures and sets, with one part for
+each part of the table that the stage reads; ``_edges_<name>`` has the verified pairs. The name is a hash of all
+that a sketch depends on (the version of the shingles, the options, the ops before it, the code): those that do
+not compare never meet. Since an index part belongs to a source part, it goes with it: when rows are deleted, or
+the table is rolled back, so is the index, in the next commit.
 
 A run sketches only the parts that are new. New rows are compared with all earlier ones that share a bucket with
 them; earlier pairs are taken as they were found. The outcome is that of comparing everything anew.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,7 @@ from dedup import select
 from dedup.match import EDGES, STATE, Match, name_edges, number_edges
 from dedup.pairs import MOST, touched
 from dedup.sketch import BAND, Corpus, Piece, check, label
+from lake.delta.parts import ROW_GROUP_BYTES, read_footer
 from lake.errors import LakeError, SchemaError
 from lake.lake import Change, Lake, Part
 from lake.parallel import cores
@@ -38,8 +39,7 @@ __all__ = ["Index", "Known", "part_name", "stored"]
 
 Rows = npt.NDArray[np.int64]
 
-_GROUP_BYTES = 1 << 20  # of a row group: a new row that resembles an old one reads that much
-_PLAIN = ("shingles", "signature", "thumbnail", "embedding")  # random bits: compression would only cost time
+_GROUP_BYTES = 1 << 20  # of a row group of sketches: a new row that resembles an old one reads that much
 _NOTE = "sketch"
 
 
@@ -77,6 +77,11 @@ class Index:
         return hashlib.blake2b(json.dumps(depends, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     @property
+    def bands(self) -> str:
+        """The name of the table of keys, with all else that is narrow."""
+        return f"_bands_{self.name}"
+
+    @property
     def sketches(self) -> str:
         """The name of the table of sketches."""
         return f"_sketches_{self.name}"
@@ -88,7 +93,7 @@ class Index:
 
     def known(self, sources: Sequence[Part]) -> Known:
         """Find what is indexed of the parts of a table."""
-        table = self.lake.table(self.sketches)
+        table = self.lake.table(self.bands)
         there = {part.path.removesuffix(".parquet"): part for part in table.parts()} if table.exists else {}
         wanted = {part_name(source): source.path for source in sources}
         return Known(
@@ -96,18 +101,31 @@ class Index:
             tuple(part for name, part in there.items() if name not in wanted),
         )
 
-    def write(self, source: Part, sketch: pa.Table) -> Part:
-        """Stage the sketch of a source part as a part of the index."""
-        plain = [name for name in _PLAIN if name in sketch.schema.names]
-        return self.lake.write_part(
-            self.sketches,
-            part_name(source),
-            [sketch],
-            sketch.schema.remove_metadata(),
-            notes={_NOTE: json.dumps(self.match.settings(), sort_keys=True)},
-            group_bytes=_GROUP_BYTES,
-            plain=plain,
-        )
+    def find(self, source: Part) -> tuple[Part, Part] | None:
+        """The parts that :meth:`write` staged for a source part, if it did."""
+        found = [self.lake.find_part(table, part_name(source)) for table in (self.bands, self.sketches)]
+        return (found[0], found[1]) if found[0] and found[1] else None
+
+    def write(self, source: Part, sketch: pa.Table) -> tuple[Part, Part]:
+        """Stage the sketch of a source part: its narrow columns and its wide ones."""
+        narrow = sketch.select([name for name in sketch.schema.names if _narrow(name)])
+        wide = sketch.select([name for name in sketch.schema.names if not _narrow(name)])
+        notes = {_NOTE: json.dumps(self.match.settings(), sort_keys=True)}
+        # Hashes are random bits: compression would only cost time.
+        plain = {name for name in sketch.schema.names if name != "_id" and not name.startswith("keep_")}
+
+        def staged(table: str, columns: pa.Table, group_bytes: int) -> Part:
+            return self.lake.write_part(
+                table,
+                part_name(source),
+                [columns],
+                columns.schema.remove_metadata(),
+                notes=notes,
+                plain=plain & set(columns.schema.names),
+                group_bytes=group_bytes,
+            )
+
+        return staged(self.bands, narrow, ROW_GROUP_BYTES), staged(self.sketches, wide, _GROUP_BYTES)
 
     def read(self, part: Part) -> Piece:
         """Read back the sketches of a source part: narrow columns now, wide ones of some rows later.
@@ -115,22 +133,21 @@ class Index:
         Raises:
             SchemaError: the part says that it was made otherwise; only a foreign hand can have put it there.
         """
-        table = self.lake.table(self.sketches)
-        whole = self.lake.find_part(self.sketches, part.path.removesuffix(".parquet"))
-        noted = json.loads(whole.notes.get(_NOTE, "null")) if whole else None
-        wide = [name for name in table.schema().names if not _narrow(name)]
-        narrow = [name for name in table.schema().names if _narrow(name)]
-        rows = [*table.read_part(part, narrow)] or [table.schema().empty_table().select(narrow)]
+        table, sketches = self.lake.table(self.bands), self.lake.table(self.sketches)
+        staged = self.lake.find_part(self.bands, part.path.removesuffix(".parquet"))
+        noted = json.loads(staged.notes.get(_NOTE, "null")) if staged else None
+        rows = [*table.read_part(part)] or [table.schema().empty_table()]
         head = label(pa.concat_tables(rows), noted or {})
         try:
             check([head], self.match.settings())
         except SchemaError as error:
-            hint = f"delete the table {self.sketches}; the next run makes it anew"
-            where = f"{self.sketches}/{part.path}"
+            hint = f"delete the tables {self.bands} and {self.sketches}; the next run makes them anew"
+            where = f"{self.bands}/{part.path}"
             raise SchemaError(error.what, where=where, why=error.why, hint=hint) from error
 
         def rows_of(rows: Rows) -> tuple[pa.Table, Rows]:
-            return table.read_rows(part, rows, wide), np.arange(len(rows))
+            twin = replace(part, table=self.sketches)
+            return sketches.read_rows(twin, rows), np.arange(len(rows))
 
         return Piece(head, rows_of)
 
@@ -228,22 +245,25 @@ class Index:
         return self.match.decide(corpus, edges)
 
     def changes(
-        self, added: Sequence[Part], known: Known, pairs: pa.Table, *, kept: bool, name: str
+        self, added: Sequence[tuple[Part, Part]], known: Known, pairs: pa.Table, *, kept: bool, name: str
     ) -> list[Change]:
         """What a commit does to the two tables.
 
         Args:
-            added: the new parts of sketches.
+            added: the new parts of keys and of sketches.
             known: what was there.
             pairs: all verified ones.
             kept: the stored ones are among them, first.
             name: of the part with pairs, if there are any to write.
         """
         found: list[Change] = []
-        if added or known.stale:
-            table = self.lake.table(self.sketches)
-            schema = table.schema() if table.exists else _schema_of(self.lake, added[0])
-            found.append(Change(self.sketches, schema, tuple(added), known.stale))
+        for at, name_of in enumerate((self.bands, self.sketches) if added or known.stale else ()):
+            table = self.lake.table(name_of)
+            new = tuple(each[at] for each in added)
+            schema = table.schema() if table.exists else _schema_of(self.lake, new[0])
+            paths = {part.path for part in known.stale}
+            gone = tuple(part for part in table.parts() if part.path in paths) if table.exists else ()
+            found.append(Change(name_of, schema, new, gone))
         table = self.lake.table(self.edges)
         old = tuple(table.parts()) if table.exists else ()
         stay = sum(part.rows for part in old) if kept else 0
@@ -274,8 +294,6 @@ def _split(chosen: npt.NDArray[np.bool_], pieces: Sequence[Piece]) -> list[Rows]
 
 def _schema_of(lake: Lake, part: Part) -> pa.Schema:
     """The schema of a staged part, as its file has it."""
-    from lake.delta.parts import read_footer
-
     footer = read_footer(lake.storage, f"{part.table}/{part.path}")
     if footer is None:
         raise LakeError("a staged part of the index is gone", where=part.path, hint="run again")
@@ -303,8 +321,8 @@ def stored(config: Config, lake: Lake, step: str) -> tuple[pa.Table, pa.Table]:
     for stage in stages_of(config):
         for at, (name, each) in enumerate(stage.steps):
             index = stage.index(lake, at, __version__) if name == step and isinstance(each, Match) else None
-            if index is not None and lake.table(index.sketches).exists:
-                table = lake.table(index.sketches)
+            if index is not None and lake.table(index.bands).exists:
+                table = lake.table(index.bands)
                 narrow = [name for name in table.schema().names if name == "_id" or name.startswith("keep_")]
                 return index.pairs(), table.to_table(columns=narrow)
     raise LakeError(

@@ -20,7 +20,6 @@ from lake.errors import EngineError
 from lake.lake import Lake, Part, Table
 from lake.op import Barrier, Op, Outcome, Step
 from pipeline.emitted import Emitted, StepCount, by_rule, ledger_part
-from pipeline.index import part_name
 
 if TYPE_CHECKING:
     from pipeline.stage import Stage
@@ -83,14 +82,14 @@ def ops_of(stage: Stage, lake: Lake, key: str, upto: int) -> list[Op]:
     return ops
 
 
-def sketch(task: Task) -> tuple[str, Part]:
+def sketch(task: Task) -> tuple[str, tuple[Part, Part]]:
     """Sketch one part for the match at `task.upto`: in the scratch, to be mapped, and as an index part."""
     scratch = task.lake.scratch(task.key)
     name = f"{task.upto}-{task.name}.arrow"
     index = task.stage.index(task.lake, task.upto, task.code)
     if index is None:
         raise AssertionError  # who calls has made sure
-    if scratch.exists(name) and (staged := task.lake.find_part(index.sketches, part_name(task.part))):
+    if scratch.exists(name) and (staged := index.find(task.part)):
         return name, staged
     ops = [step for _, step in task.stage.steps[: task.upto] if isinstance(step, Op)]
     source = task.lake.table(task.stage.source)

@@ -52,11 +52,12 @@ class TextMatch(Match):
         if "text" not in table.schema.names:
             raise SchemaError(f"{step} needs a column text", hint="name it by `text:` at the source")
         kind = table.schema.field("text").type
-        if pa.types.is_dictionary(kind) or pa.types.is_null(kind) or pa.types.is_string_view(kind):
-            place = table.schema.get_field_index("text")
-            table = table.set_column(place, "text", table.column("text").cast(pa.large_string()))
+        if pa.types.is_null(kind) or pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+            place = table.schema.get_field_index("text")  # Arrow cannot take rows from these
+            plain = pa.large_binary() if pa.types.is_binary_view(kind) else pa.large_string()
+            table = table.set_column(place, "text", table.column("text").cast(plain))
         text = table.column("text")
-        if not (pa.types.is_string(text.type) or pa.types.is_large_string(text.type)):
+        if not _is_text(text.type):
             raise SchemaError(
                 f"a column of type {kind} holds no text", hint="give a column of strings, or cast this one"
             )
@@ -103,5 +104,16 @@ def shingle_column(offsets: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint32
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
 def _length(text: pa.ChunkedArray) -> pa.Array:
-    return pc.utf8_length(text).combine_chunks().cast(pa.int64())
+    """Characters; of bytes, which need not be UTF-8, their number."""
+    if pa.types.is_dictionary(text.type):
+        text = text.cast(text.type.value_type)
+    binary = pa.types.is_binary(text.type) or pa.types.is_large_binary(text.type)
+    return (pc.binary_length if binary else pc.utf8_length)(text).combine_chunks().cast(pa.int64())

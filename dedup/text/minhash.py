@@ -118,7 +118,7 @@ class MinHash(TextMatch):
 
         def wide(chosen: npt.NDArray[np.int64]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
             some = pa.array(chosen)
-            offsets, hashes = shingle_sets(text.take(some), self.ngram, self.unit)
+            offsets, hashes = shingle_sets(text, self.ngram, self.unit, rows=chosen, threads=cores())
             taken = {
                 "shingles": shingle_column(offsets, hashes),
                 "signature": head.column("signature").take(some),

@@ -81,12 +81,15 @@ def signatures(
 
     Raises:
         SchemaError: the column holds no text.
-        ValueError: ``num_perm``, ``ngram`` or ``threads`` is not positive, or ``unit`` is another one.
+        ValueError: ``num_perm``, ``ngram`` or ``threads`` is not positive, or ``unit`` or ``device`` is another
+            one; on ``cuda`` also an ``ngram`` above 64.
         DeviceError: ``cuda`` without a GPU or without CuPy.
     """
     from dedup.text._kernels import sign_batch
 
     _check(ngram, unit, num_perm=num_perm, threads=threads)
+    if device not in {"cpu", "cuda"}:
+        raise ValueError(f"device must be 'cpu' or 'cuda', not {device!r}")
     values, places = distinct(column)
     if device == "cuda":
         from dedup.text import cuda

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -295,8 +296,13 @@ def _family(rows: list[dict[str, Any]]) -> Family | None:
 
 def _records(table: Any, ids: Iterable[str]) -> dict[str, Shown]:
     columns = ["_id", "_source", "text", "image", "label"]
-    rows = table.to_table(columns=columns, filter=pc.field("_id").isin(sorted(ids)))
-    return {row["_id"]: _shown(row) for row in rows.to_pylist()}
+    wanted = pa.array(sorted(ids), pa.string())
+    found = []
+    for part in table.parts():  # the ids of all rows, the records of a few
+        found_in = [pc.is_in(batch["_id"], wanted).to_numpy() for batch in table.read_part(part, ["_id"])]
+        rows = np.flatnonzero(np.concatenate([np.empty(0, np.bool_), *found_in]))
+        found += table.read_rows(part, rows, columns).to_pylist()
+    return {row["_id"]: _shown(row) for row in found}
 
 
 def _shown(row: Mapping[str, Any]) -> Shown:

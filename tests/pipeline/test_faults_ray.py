@@ -10,6 +10,7 @@ from killing import finish, kill_driver, kill_worker, start
 from small import contents
 
 from pipeline import Pipeline
+from pipeline.shuffle import IN_PROCESS
 
 MOMENTS = 20
 
@@ -51,3 +52,31 @@ def test_ray_and_local_give_the_same_tables(corpus):
     assert finish(start(corpus, corpus / "on-ray", "ray")) == "ok"
     assert contents(corpus / "on-ray") == contents(corpus / "lake")
     assert finish(start(corpus, corpus / "on-ray", "ray")) == "unchanged"
+
+
+@pytest.mark.parametrize("where", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.timeout(300)
+def test_the_shuffle_gives_the_tables_of_one_process(corpus, monkeypatch, where):
+    Pipeline.load(corpus / "small.yaml").run()
+    monkeypatch.setenv(IN_PROCESS, "0")
+    assert finish(start(corpus, corpus / "shuffled", where)) == "ok"
+    assert contents(corpus / "shuffled") == contents(corpus / "lake")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_workers_killed_in_the_shuffle_change_nothing(corpus, monkeypatch):
+    Pipeline.load(corpus / "small.yaml").run()
+    wanted = contents(corpus / "lake")
+    monkeypatch.setenv(IN_PROCESS, "0")
+    rng = random.Random(5)
+    killed = 0
+    for number in range(12):
+        process = start(corpus, corpus / f"lake-{number}", "ray")
+        killed += kill_worker(process, rng.uniform(0, 3), rng)
+        finish(process)
+        assert contents(corpus / f"lake-{number}") == wanted
+        if killed == 4:
+            return
+    raise AssertionError("the runs end before their workers can be killed")

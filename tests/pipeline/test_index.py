@@ -116,8 +116,9 @@ def test_whatever_comes_and_goes_the_decision_is_that_of_one_run(
     assert versions == {name: kept.index.lake.table(name).version for name in kept.index.lake.tables()}
     back = kept.live.pop("part-1.parquet"), kept.live.pop("part-4.parquet")
     assert kept.run().equals(kept.anew())  # rows are gone: so is what is known of them
-    paths = {part.path for part in kept.index.lake.table(kept.index.sketches).parts()}
-    assert paths == {f"{part_name(Part('raw', path, 0, 0))}.parquet" for path in kept.live}
+    for name in (kept.index.bands, kept.index.sketches):
+        paths = {part.path for part in kept.index.lake.table(name).parts()}
+        assert paths == {f"{part_name(Part('raw', path, 0, 0))}.parquet" for path in kept.live}
     kept.live["part-5.parquet"] = back[1]
     state = kept.run()
     assert state.equals(kept.anew())
@@ -148,18 +149,18 @@ def test_an_index_part_of_another_version_is_refused(tmp_path: Path) -> None:
     kept.live["a.parquet"] = table_of(["one two three four five six"])
     kept.run()
     index = kept.index
-    [old] = index.lake.table(index.sketches).parts()
-    table = index.lake.table(index.sketches)
+    [old] = index.lake.table(index.bands).parts()
+    table = index.lake.table(index.bands)
     rows = [*table.read_part(old)]
     # A foreign hand: the same name and columns, made by other settings.
-    index.lake.commit([Change(index.sketches, table.schema(), (), (old,))], app="foreign", version=1)
+    index.lake.commit([Change(index.bands, table.schema(), (), (old,))], app="foreign", version=1)
     part = index.lake.write_part(
-        index.sketches, old.path.removesuffix(".parquet"), rows, table.schema(), notes={"sketch": '{"spec": 1}'}
+        index.bands, old.path.removesuffix(".parquet"), rows, table.schema(), notes={"sketch": '{"spec": 1}'}
     )
-    index.lake.commit([Change(index.sketches, table.schema(), (part,))], app="foreign", version=2)
+    index.lake.commit([Change(index.bands, table.schema(), (part,))], app="foreign", version=2)
     with pytest.raises(SchemaError, match="other settings") as caught:
         kept.run()
-    assert "delete the table" in caught.value.hint
+    assert "delete the tables" in caught.value.hint
     assert '"spec": 1' in caught.value.why
 
 

@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cuda_on_cpu
 import numpy as np
@@ -93,13 +96,13 @@ def mixed(rng: np.random.Generator, size: int) -> str:
 @pytest.mark.parametrize(("ngram", "num_perm"), [(1, 1), (5, 128), (64, 130)])
 def test_the_source_has_the_bits_of_the_cpu(on_cpu: Sign, ngram: int, num_perm: int, unit: str) -> None:
     rng = np.random.default_rng(ngram)
-    column = [mixed(rng, int(size)) for size in (0, 1, 3, 10, 60, 127, 128, 129, 300, 1000, 2500)]
+    column = [mixed(rng, int(size)) for size in (0, 1, 3, 10, 60, 127, 128, 129, 300, 1200)]
     column += [
         " ".join(["word"] * 700),
-        "x" * 5000,
-        "漢" * 900,
-        "a b " * 300 + "." * 3000 + "c",
-        "." * 4000 + "a b",
+        "x" * 2100,
+        "漢" * 700,
+        "a b " * 99 + "." * 2100 + "c",
+        "." * 2100 + "a b",
     ]
     array = pa.array([*column[:5], None, *column[5:], None, "", "?!"])
     for each in (array, array[3:]):
@@ -133,6 +136,95 @@ def test_any_text(on_cpu: Sign, column: list[str], ngram: int, unit: str) -> Non
 def test_bytes_that_are_not_utf8(on_cpu: Sign, data: bytes, unit: str) -> None:
     array = pa.array([data, b"x" + data, data * 20], pa.binary())
     assert np.array_equal(on_cpu(array, 8, 1, 2, unit), signatures(array, 8, 1, 2, unit))
+
+
+# ---------------------------------------------------------------- the host side, with a stand-in for CuPy
+
+
+class Array(np.ndarray[Any, Any]):
+    def set(self, host: npt.NDArray[Any], stream: object = None) -> None:
+        assert stream is not None
+        self[...] = host
+
+    def get(self, stream: object = None, out: npt.NDArray[Any] | None = None, blocking: bool = True) -> None:
+        assert stream is not None
+        assert blocking
+        assert out is not None
+        out[...] = self
+
+
+class Stream(nullcontext[None]):
+    def __init__(self, non_blocking: bool = False) -> None:
+        super().__init__()
+
+    def synchronize(self) -> None:
+        pass
+
+
+def as_array(data: Any, dtype: Any = None) -> Array:
+    return np.asarray(data, dtype).view(Array)
+
+
+class Module:
+    """CuPy's RawModule: launches on the CPU."""
+
+    def __init__(self, library: ctypes.CDLL, code: str, options: tuple[str, ...]) -> None:
+        assert code == SOURCE.read_text("utf-8")
+        assert "-DTILE=2048" in options
+        self.library = library
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
+            assert block == (128,)
+            kinds = {np.dtype(np.int32): ctypes.c_int32, np.dtype(np.int64): ctypes.c_int64}
+            given = [pointer(each) if each.ndim else kinds[each.dtype](each) for each in arguments]
+            getattr(self.library, f"run_{name}")(grid[0], *given)
+
+        return launch
+
+
+@pytest.fixture
+def stand_in(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path_factory.mktemp("cuda")
+    library = cuda_on_cpu.shared_library(SOURCE, LAUNCHER, folder, BLOCK=128, TILE=2048)
+    device = SimpleNamespace(id=0)
+    cupy = SimpleNamespace(
+        asarray=as_array,
+        full=lambda *arguments: as_array(np.full(*arguments)),
+        empty=lambda *arguments: as_array(np.empty(*arguments)),
+        diff=np.diff,
+        where=np.where,
+        cumsum=np.cumsum,
+        cuda=SimpleNamespace(Device=lambda: device, Stream=Stream, get_current_stream=Stream),
+        RawModule=lambda code, options: Module(library, code, options),
+    )
+    monkeypatch.setattr(cuda, "_cupy", lambda: cupy)
+    for cached in (cuda._module, cuda._constants):  # what they hold must not outlive the stand-in
+        monkeypatch.setattr(cuda, cached.__name__, cached.__wrapped__)
+
+
+@NEEDS_COMPILER
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("piece", [1, 700, 2**28])
+@pytest.mark.parametrize("unit", ["word", "char"])
+def test_a_column_goes_over_in_pieces(piece: int, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "_PIECE", piece)
+    rng = np.random.default_rng(8)
+    plain = pa.array(
+        [*(mixed(rng, int(size)) for size in rng.integers(0, 400, 9)), None, "", "漢字" * 900, "x"]
+    )
+    for column in (
+        plain,
+        pa.chunked_array([plain[2:5], plain[:0], plain.slice(4)]),
+        pa.chunked_array([], pa.string()),
+        plain.cast(pa.large_string()).dictionary_encode(),
+        pa.nulls(3, pa.string()),
+    ):
+        wanted = signatures(column, 40, 2, 3, unit)
+        assert np.array_equal(signatures(column, 40, 2, 3, unit, device="cuda"), wanted)
+
+
+# ---------------------------------------------------------------- the compiler, the device
 
 
 @pytest.mark.parametrize("capability", [80, 90, 120])

@@ -122,6 +122,11 @@ def test_settings_that_are_not_positive_are_refused(name: str) -> None:
         signatures(pa.array(["a"]), **settings_)  # type: ignore[arg-type]
 
 
+def test_a_device_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="device must be 'cpu' or 'cuda', not 'gpu'"):
+        signatures(pa.array(["a"]), device="gpu")  # type: ignore[arg-type]
+
+
 def test_a_column_without_text_is_refused() -> None:
     with pytest.raises(SchemaError, match="double holds no text"):
         signatures(pa.array([1.5]))

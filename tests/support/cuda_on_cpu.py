@@ -1,0 +1,67 @@
+"""Run and compile CUDA sources without a GPU: by a C++ compiler, and by NVRTC."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import shutil
+import subprocess
+from pathlib import Path
+
+__all__ = ["COMPILER", "nvrtc", "ptx", "shared_library"]
+
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+HEADER = Path(__file__).with_name("cuda_on_cpu.h")
+
+
+def shared_library(source: Path, launcher: str, into: Path, **macros: int) -> ctypes.CDLL:
+    """Compile a CUDA source and a launcher in C++, which calls ``cuda_on_cpu::launch``, for the CPU."""
+    name = "-".join([source.stem, *(f"{key}{value}" for key, value in sorted(macros.items()))])
+    program, library = into / f"{name}.cpp", into / f"{name}.so"
+    program.write_text(f'#include "{HEADER}"\n#include "{source}"\n{launcher}')
+    options = [f"-D{key}={value}" for key, value in macros.items()]
+    if Path(str(COMPILER)).name == "g++":  # or two libraries with other macros would share their variables
+        options.append("-fno-gnu-unique")
+    command = [
+        str(COMPILER),
+        "-std=c++17",
+        "-O1",
+        "-shared",
+        "-fPIC",
+        *options,
+        "-o",
+        str(library),
+        str(program),
+    ]
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(library))
+
+
+def nvrtc() -> ctypes.CDLL | None:
+    """Load NVRTC from its wheel, or give None where that is not installed."""
+    for name in ("nvidia.cuda_nvrtc", "nvidia.cu13"):
+        try:
+            spec = importlib.util.find_spec(name)
+        except ModuleNotFoundError:
+            continue
+        for folder in spec.submodule_search_locations or [] if spec else []:
+            for path in sorted(Path(folder).glob("lib/libnvrtc.so.*")):
+                return ctypes.CDLL(str(path))
+    return None
+
+
+def ptx(library: ctypes.CDLL, source: str, *options: str) -> str:
+    """Compile a CUDA source to PTX; raise with the compiler's log where that fails."""
+    program = ctypes.c_void_p()
+    assert library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None) == 0
+    words = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    code = library.nvrtcCompileProgram(program, len(options), words)
+    what = "ProgramLog" if code else "PTX"
+    size = ctypes.c_size_t()
+    assert getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)) == 0
+    text = ctypes.create_string_buffer(size.value)
+    assert getattr(library, f"nvrtcGet{what}")(program, text) == 0
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    if code:
+        raise RuntimeError(text.value.decode())
+    return text.value.decode()
