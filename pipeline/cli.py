@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from pipeline.verbs import author, care, runs, tables
+from pipeline.verbs import author, care, dedup, runs, tables
 
 __all__ = ["cli", "main"]
 
@@ -207,6 +207,7 @@ for _verb in (
     tables.history,
     author.ops,
     author.schema,
+    dedup.dedup,
     care.maintain,
     care.doctor,
     care.completion,

@@ -186,7 +186,7 @@ def make_plan(config: Config, version: str) -> Plan:
     for stage in stages_of(config):
         work, why = _reason(lake, stage, version, upstream=upstream)
         labels = tuple(label for label, _ in stage.steps)
-        notes = tuple(note for _, step in stage.steps if (note := _note(step)))
+        notes = _notes(lake, stage, jobs, version)
         todos.append(Todo(stage.name, stage.source, stage.target, labels, work, why, notes))
         upstream = upstream or work
     return Plan(config, tuple(todos), jobs)
@@ -240,10 +240,25 @@ def _ingest_todo(config: Config, jobs: tuple[Job, ...]) -> Todo:
     return Todo("ingest", "files", config.raw, (), bool(jobs), why, shown + more)
 
 
-def _note(step: object) -> str | None:
-    """What the step has to say of itself, such as its chances to find a duplicate."""
-    explain = getattr(step, "explain", None)
-    return explain() if callable(explain) else None
+_PACKED = 3  # bytes of text for one of a Parquet part, about
+
+
+def _notes(lake: Lake, stage: Stage, jobs: Sequence[Job], version: str) -> tuple[str, ...]:
+    """What the steps have to say: their chances to find a duplicate, and what of the rows is indexed."""
+    source = lake.table(stage.source)
+    parts = source.parts() if source.exists else []
+    size = sum(piece.size for job in jobs for piece in job.split.pieces)
+    size += _PACKED * sum(part.bytes for part in parts)
+    notes = []
+    for at, (_, step) in enumerate(stage.steps):
+        if callable(explain := getattr(step, "explain", None)):
+            notes.append(explain())
+        if size and callable(advise := getattr(step, "advise", None)):
+            notes.append(advise(float(size)))
+        if parts and (index := stage.index(lake, at, version)) is not None:
+            known = sum(part.rows for part in index.known(parts).parts.values())
+            notes.append(f"{known:,} rows are in the index; new ones are compared with them")
+    return tuple(notes)
 
 
 def _reason(  # noqa: PLR0911  (a return for each reason)

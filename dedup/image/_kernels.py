@@ -33,17 +33,25 @@ def _add_row(row: Any, width: Any, channels: Any, sums: Any) -> None:
     for k in range(_SIDE):
         low, high = k * width, (k + 1) * width
         first, last = low // _SIDE, (high - 1) // _SIDE
-        for c in range(channels):
-            if first == last:
+        if first == last:
+            for c in range(channels):
                 sums[c, k] = np.int64(row[first * channels + c]) * width
-                continue
+            continue
+        head, tail = (first + 1) * _SIDE - low, high - last * _SIDE
+        if channels == 1:
             total = np.int64(0)
             for x in range(first + 1, last):
-                total += np.int64(row[x * channels + c])
-            total *= _SIDE
-            total += np.int64(row[first * channels + c]) * ((first + 1) * _SIDE - low)
-            total += np.int64(row[last * channels + c]) * (high - last * _SIDE)
-            sums[c, k] = total
+                total += np.int64(row[x])
+            sums[0, k] = total * _SIDE + np.int64(row[first]) * head + np.int64(row[last]) * tail
+            continue
+        red, green, blue = np.int64(0), np.int64(0), np.int64(0)
+        for x in range(first + 1, last):
+            red += np.int64(row[3 * x])
+            green += np.int64(row[3 * x + 1])
+            blue += np.int64(row[3 * x + 2])
+        sums[0, k] = red * _SIDE + np.int64(row[3 * first]) * head + np.int64(row[3 * last]) * tail
+        sums[1, k] = green * _SIDE + np.int64(row[3 * first + 1]) * head + np.int64(row[3 * last + 1]) * tail
+        sums[2, k] = blue * _SIDE + np.int64(row[3 * first + 2]) * head + np.int64(row[3 * last + 2]) * tail
 
 
 @kernel
@@ -119,27 +127,43 @@ def _colour(sums: Any, spread: Any, shift: Any, out: Any) -> None:
 
 
 @kernel
-def _transform(fine: Any, rows: Any, columns: Any, half: Any, out: Any) -> None:
-    """``rows @ fine @ columns.T``: (8, 32), (32, 32), (v, 32)."""
+def _by_rows(fine: Any, rows: Any, line: Any, out: Any) -> None:
+    """``rows @ fine``: (8, 32), (32, 32)."""
     for u in range(8):
-        half[:] = 0.0
+        line[:] = 0.0
         for y in range(_SIDE):
-            weight = np.float64(rows[u, y])
             for x in range(_SIDE):
-                half[x] += weight * np.float64(fine[y, x])
-        for v in range(columns.shape[0]):
-            total = np.int64(0)
-            for x in range(_SIDE):
-                total += np.int64(half[x]) * columns[v, x]
-            out[u, v] = total
+                line[x] += rows[u, y] * np.float64(fine[y, x])
+        for x in range(_SIDE):
+            out[u, x] = np.int64(line[x])
+
+
+@kernel
+def _by_columns(half: Any, columns: Any, line: Any, out: Any) -> None:
+    """``half @ columns``: (8, 32), (32, v); in two parts of 20 bits and the rest, or float64 would not do."""
+    count = columns.shape[1]
+    for u in range(8):
+        line[:] = 0.0
+        high, low = line[:count], line[16 : 16 + count]
+        for x in range(_SIDE):
+            upper = half[u, x] >> 20
+            first, second = np.float64(upper), np.float64(half[u, x] - (upper << 20))
+            for v in range(count):
+                high[v] += first * columns[x, v]
+                low[v] += second * columns[x, v]
+        for v in range(count):
+            out[u, v] = (np.int64(high[v]) << 20) + np.int64(low[v])
 
 
 @kernel
 def _frequencies(low: Any, order: Any) -> Any:
     """The bits of coefficients above the median of all but the first."""
-    for k in range(63):
-        order[k] = low[(k + 1) // 8, (k + 1) % 8]
-    order.sort()
+    for k in range(1, 64):
+        value, at = low[k // 8, k % 8], k - 1
+        while at > 0 and order[at - 1] > value:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = value
     code = np.uint64(0)
     for k in range(1, 64):
         if low[k // 8, k % 8] > order[31]:
@@ -168,66 +192,67 @@ def _turn(fine: Any, turn: Any, out: Any) -> None:
 
 
 @kernel
-def _hash(
-    fine: Any, gradient: Any, rows: Any, columns: Any, turns: Any, windows: Any, turned: Any, half: Any, out: Any
-) -> None:
+def _hash(fine: Any, how: Any, room: Any, out: Any) -> None:
     """Write the hashes: of the whole in each orientation, then of each further window."""
-    low, order = np.empty((8, columns.shape[1]), np.int64), np.empty(63, np.int64)
-    for k in range(turns.size + windows):
-        window = 0 if k < turns.size else k - turns.size + 1
-        source = fine
-        if k < turns.size and turns[k]:
-            _turn(fine, turns[k], turned)
-            source = turned
-        _transform(source, rows[window // 4], columns[window % 4], half, low)
+    gradient, rows, columns, turns, windows = how
+    _, _, turned, line, half, low, order = room
+    for k in range(turns.size):
+        _turn(fine, turns[k], turned)
+        _by_rows(turned, rows[0], line, half)
+        _by_columns(half, columns[0], line, low)
         out[k] = _gradients(low) if gradient else _frequencies(low, order)
+    for k in range(1, windows + 1):
+        if k == 1 or k % 4 == 0:
+            _by_rows(fine, rows[k // 4], line, half)
+        _by_columns(half, columns[k % 4], line, low)
+        out[turns.size + k - 1] = _gradients(low) if gradient else _frequencies(low, order)
 
 
 @kernel
-def _describe(
-    pixels: Any, shape: Any, scale: Any, gradient: Any, rows: Any, columns: Any, turns: Any, windows: Any,
-    sums: Any, fine: Any, turned: Any, half: Any, hashes: Any, thumb: Any,
-) -> Any:  # fmt: skip
+def _room(columns: Any) -> Any:
+    return (
+        np.empty((5, _SIDE, _SIDE), np.int64),
+        np.empty((_SIDE, _SIDE), np.int64),
+        np.empty((_SIDE, _SIDE), np.int64),
+        np.empty(_SIDE),
+        np.empty((8, _SIDE), np.int64),
+        np.empty((8, columns.shape[2]), np.int64),
+        np.empty(63, np.int64),
+    )
+
+
+@kernel
+def _describe(pixels: Any, shape: Any, scale: Any, how: Any, room: Any, hashes: Any, thumb: Any) -> Any:
     height, width, channels = shape[0], shape[1], shape[2]
     if height * width == 0:
         return False
+    sums, fine = room[0], room[1]
     _areas(pixels, height, width, channels, sums[4, :3], sums)
     if not _stretch(sums, channels, height * width, scale, fine, thumb):
         return False
-    _hash(fine, gradient, rows, columns, turns, windows, turned, half, hashes)
+    _hash(fine, how, room, hashes)
     return True
 
 
 @kernel
-def describe_bytes(
-    places: Any, shapes: Any, gradient: Any, rows: Any, columns: Any, turns: Any, windows: Any,
-    good: Any, hashes: Any, thumbs: Any,
-) -> None:  # fmt: skip
-    """Describe images of 8 bits that stand at ``places``; ``good`` is False for those that are flat."""
-    sums, half = np.empty((5, _SIDE, _SIDE), np.int64), np.empty(_SIDE)
-    fine, turned = np.empty((_SIDE, _SIDE), np.int64), np.empty((_SIDE, _SIDE), np.int64)
+def describe_bytes(places: Any, shapes: Any, how: Any, good: Any, hashes: Any, thumbs: Any) -> None:
+    """Describe images of 8 bits that stand at ``places``; ``good`` is False for those that are flat.
+
+    ``how``: whether gradients are hashed; weights of rows, of columns; orientations; number of further windows.
+    """
+    room = _room(how[2])
     for k in range(places.size):
         pixels = _bytes_at(places[k], np.int64(shapes[k, 0] * shapes[k, 1] * shapes[k, 2]))
-        good[k] = _describe(
-            pixels, shapes[k], np.int64(255), gradient, rows, columns, turns, windows,
-            sums, fine, turned, half, hashes[k], thumbs[k],
-        )  # fmt: skip
+        good[k] = _describe(pixels, shapes[k], np.int64(255), how, room, hashes[k], thumbs[k])
 
 
 @kernel
-def describe_words(
-    places: Any, shapes: Any, gradient: Any, rows: Any, columns: Any, turns: Any, windows: Any,
-    good: Any, hashes: Any, thumbs: Any,
-) -> None:  # fmt: skip
+def describe_words(places: Any, shapes: Any, how: Any, good: Any, hashes: Any, thumbs: Any) -> None:
     """Describe images of 16 bits: the scale by which they are flat is their own range."""
-    sums, half = np.empty((5, _SIDE, _SIDE), np.int64), np.empty(_SIDE)
-    fine, turned = np.empty((_SIDE, _SIDE), np.int64), np.empty((_SIDE, _SIDE), np.int64)
+    room = _room(how[2])
     for k in range(places.size):
         pixels = _words_at(places[k], np.int64(shapes[k, 0] * shapes[k, 1] * shapes[k, 2]))
-        least, most = np.uint16(65535), np.uint16(0)
+        least, most = np.int64(65535), np.int64(0)
         for value in pixels:
-            least, most = min(least, value), max(most, value)
-        good[k] = _describe(
-            pixels, shapes[k], np.int64(max(1, np.int64(most) - np.int64(least))), gradient, rows, columns,
-            turns, windows, sums, fine, turned, half, hashes[k], thumbs[k],
-        )  # fmt: skip
+            least, most = min(least, np.int64(value)), max(most, np.int64(value))
+        good[k] = _describe(pixels, shapes[k], max(1, most - least), how, room, hashes[k], thumbs[k])

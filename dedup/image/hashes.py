@@ -10,15 +10,15 @@
 - *pHash.* The 8 x 8 lowest frequencies of the two-dimensional DCT-II of the thumbnail, with cosines in units
   of 2**-14; bit ``8 u + v`` is set where coefficient (u, v) is above the median of the 63 without the mean;
   that of the mean is 0. (Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash Functions.)
-- *dHash.* 8 rows of 9 means over areas of the thumbnail; bit ``8 u + v`` is set where area (u, v) is darker than
-  (u, v + 1). (Krawetz 2013, Kind of Like That.)
-- *Windows.* Of an image from which a little was cut off, other pixels are the corners. So the same hash is also
-  taken of 15 windows of the thumbnail: each axis whole, without its first 2 of 32 pixels, without its last 2, or
-  without both. The hash of a copy that was cropped is near to that of a window of the whole one.
-- *Orientations.* The same hash of the thumbnail transposed (4), then upside down (2), then mirrored (1), for those
-  numbers that are asked for.
-- *Colour.* R - G and B - G of 8 x 8 means over areas, as a share of the stretch of the grey thumbnail, cut off
-  at half of it: so exposure does not matter here either.
+- *dHash.* 8 rows of 9 means over areas of the thumbnail; bit ``8 u + v`` is set where area (u, v) is darker
+  than (u, v + 1). (Krawetz 2013, Kind of Like That.)
+- *Windows.* The same hash is also taken of 15 windows of the thumbnail: each axis whole, without its first 2
+  of 32 pixels, without its last 2, or without both. The hash of a copy from which a little was cut off is
+  near to that of a window of the whole one.
+- *Orientations.* The same hash of the thumbnail transposed (4), then upside down (2), then mirrored (1), for
+  those numbers that are asked for.
+- *Colour.* R - G and B - G of 8 x 8 means over areas, as a share of the stretch of the grey thumbnail, cut
+  off where it is greater: so exposure does not matter here either.
 """
 
 from __future__ import annotations
@@ -78,6 +78,13 @@ def tables(kind: Hash) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     return np.array(rows, np.int64), np.array(columns, np.int64)
 
 
+@cache
+def _weights(kind: Hash) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Give :func:`tables` as the kernels take them."""
+    rows, columns = tables(kind)
+    return rows.astype(np.float64), np.ascontiguousarray(columns.transpose(0, 2, 1), np.float64)
+
+
 def _cosines(low: int, high: int) -> list[list[int]]:
     size = high - low
     angles = [[math.pi * u * (2 * (x - low) + 1) / (2 * size) for x in range(SIDE)] for u in range(_LOW)]
@@ -131,23 +138,21 @@ def describe_all(
     from dedup.image._kernels import describe_bytes, describe_words
 
     count = len(images)
-    further = WINDOWS - 1 if windows else 0
+    how = (kind == "dhash", *_weights(kind), np.array(turns, np.int64), WINDOWS - 1 if windows else 0)
     good = np.zeros(count, np.bool_)
-    hashes = np.zeros((count, len(turns) + further), np.uint64)
+    hashes = np.zeros((count, len(turns) + how[-1]), np.uint64)
     thumbnails = np.zeros((count, BYTES), np.uint8)
     held = [np.ascontiguousarray(image) for image in images]
     places = np.array([image.ctypes.data for image in held], np.uint64)
     shapes = np.array([image.shape for image in held], np.int64).reshape(count, 3)
     wide = np.array([image.dtype == np.uint16 for image in held], np.bool_)
-    rows, columns = tables(kind)
-    asked = np.array(turns, np.int64)
 
     def work(low: int, high: int) -> None:
         for run, mine in ((describe_bytes, ~wide[low:high]), (describe_words, wide[low:high])):
             at = low + np.flatnonzero(mine)
             if len(at):
                 part = (np.zeros(len(at), np.bool_), hashes[at], thumbnails[at])
-                run(places[at], shapes[at], kind == "dhash", rows, columns, asked, further, *part)
+                run(places[at], shapes[at], how, *part)
                 good[at], hashes[at], thumbnails[at] = part
 
     in_chunks(threads, count, _BATCH, work)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from dedup import sketch as sketching
 from dedup.select import Edges
 from dedup.sketch import Corpus
-from dedup.text.join import join
+from dedup.text.join import cost, join
 from dedup.text.match import TextMatch, shingle_column
 from dedup.text.shingle import SPEC, shingle_sets
 from lake.parallel import cores
@@ -41,6 +41,20 @@ class Jaccard(TextMatch):
     def explain(self) -> str:
         """Say in one line what is found."""
         return f"Jaccard >= {self.threshold:g} of {self.unit} {self.ngram}-grams: every such pair is found"
+
+    def seconds(self, size: float) -> float:
+        """See :class:`dedup.text.match.TextMatch`."""
+        return cost(size, self.threshold)
+
+    def advise(self, size: float) -> str:
+        """See :class:`dedup.text.match.TextMatch`."""
+        from dedup.text.minhash import MinHash
+
+        banded = MinHash(threshold=self.threshold)
+        return (
+            f"pairs of {size / 1e6:,.0f} MB of text in about {self.seconds(size):,.1f} s, none missed; "
+            f"dedup.MinHash takes about {banded.seconds(size):,.1f} s: {banded.explain()}"
+        )
 
     def settings(self) -> dict[str, object]:
         """See :class:`dedup.match.Match`."""

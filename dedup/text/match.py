@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Annotated, ClassVar
 
@@ -40,6 +41,14 @@ class TextMatch(Match):
     """``word``, or ``char`` for characters."""
     keep: Keep = ("-length", "_id")
     """The keep order. ``length`` is the number of characters where no column has that name."""
+
+    @abstractmethod
+    def seconds(self, size: float) -> float:
+        """About how long it takes to find and verify the pairs of ``size`` bytes of text, on one core."""
+
+    @abstractmethod
+    def advise(self, size: float) -> str:
+        """Compare the two ways to find pairs, for ``size`` bytes of text."""
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
         """Take the rows that have a text, and the columns of their keep order.

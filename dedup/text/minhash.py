@@ -20,6 +20,7 @@ from lake.parallel import cores
 __all__ = ["MinHash"]
 
 _SHOWN = (0.7, 0.8, 0.9)
+_SECONDS = 0.30 / 221.7e6  # for a byte of text: signatures, pairs and verification (benchmarks/results/join.md)
 _UNTOUCHED = np.uint32(0xFFFFFFFF)
 
 
@@ -70,6 +71,22 @@ class MinHash(TextMatch):
         return (
             f"Jaccard >= {self.threshold:g} of {self.unit} {self.ngram}-grams; {count} bands of {rows} "
             f"({self.num_perm} permutations) find {found}"
+        )
+
+    def seconds(self, size: float) -> float:
+        """See :class:`dedup.text.match.TextMatch`."""
+        return size * _SECONDS
+
+    def advise(self, size: float) -> str:
+        """See :class:`dedup.text.match.TextMatch`."""
+        from dedup.text.jaccard import Jaccard
+
+        exact = Jaccard(threshold=self.threshold)
+        missed = 100 * (1 - bands.probability(self.threshold, *self.shape))
+        size_of = f"{size / 1e6:,.0f} MB of text"
+        return (
+            f"pairs of {size_of} in about {self.seconds(size):,.1f} s, missing {missing:.1f} % of those at "
+            f"{self.threshold:g}; dedup.Jaccard misses none, in about {exact.seconds(size):,.1f} s"
         )
 
     @property

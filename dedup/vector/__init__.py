@@ -1,0 +1,1 @@
+"""Embeddings: vectors of integers, random hyperplanes, and the step that compares them."""

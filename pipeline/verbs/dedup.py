@@ -1,0 +1,349 @@
+"""Looking into deduplication: how good it is on one's own data, and what a higher threshold would do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from pipeline.verbs.common import common, config_argument, emit_json, say, sets
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from dedup.audit import Audit
+    from dedup.match import Match
+    from lake import Lake
+    from pipeline.config import Config
+    from pipeline.stage import Stage
+
+__all__ = ["dedup"]
+
+BACK, DROPS = "kept-again.parquet", "drops.parquet"
+
+
+class _Place(NamedTuple):
+    """Where a match stands in a pipeline."""
+
+    label: str
+    match: Match
+    stage: Stage
+    at: int
+
+
+def _step(default: str) -> Callable[[Any], Any]:
+    return click.option(
+        "--step",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help=f"The N-th step of the configuration. {default}",
+    )
+
+
+@click.group(short_help="Measure deduplication on your own data; try thresholds.")
+def dedup() -> None:
+    """Measure deduplication on your own data, and try other thresholds. Changes nothing in the lake."""
+
+
+@dedup.command(short_help="Measure recall and precision on a sample.")
+@config_argument
+@sets
+@_step("Default: every one that deduplicates.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=2),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="Rows of the sample. Time grows with the square.",
+)
+@click.option(
+    "--html", "page", type=click.Path(dir_okay=False), metavar="PATH", help="Write a page with plots too."
+)
+@common
+def audit(
+    *, config: str, overrides: tuple[str, ...], step: int | None, rows: int, page: str | None, as_json: bool
+) -> None:
+    """Measure recall and precision on a sample of the lake, against brute force.
+
+    The lake must have been filled by `gristmill run`; the steps themselves are taken from CONFIG, so that
+    other settings can be tried with --set.
+    """
+    from pipeline.config import load
+
+    loaded = load(config, overrides)
+    lake = _lake(loaded)
+    found = [(place.label, _measured(lake, place, rows)) for place in _places(loaded, step)]
+    if page is not None:
+        from pipeline.report.audit import build
+
+        _write(page, build(found, loaded.name, str(lake.uri)))
+        say(f"wrote {page}")
+    if as_json:
+        told = [{"label": label, **each.to_dict()} for label, each in found]
+        emit_json({"pipeline": loaded.name, "lake": str(lake.uri), "audits": told})
+    else:
+        click.echo("\n\n".join(f"step {label}\n{each.render()}" for label, each in found))
+
+
+@dedup.command(short_help="Say what a higher threshold would do.")
+@config_argument
+@sets
+@_step("Needed where several deduplicate.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    required=True,
+    metavar="T",
+    help="The threshold to try; not below that of the step.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help=f"Write {BACK} and {DROPS} into this folder.",
+)
+@common
+def rethreshold(
+    *,
+    config: str,
+    overrides: tuple[str, ...],
+    step: int | None,
+    threshold: float,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Say what a higher threshold would keep and drop, from the pairs that the last run verified.
+
+    Nothing is hashed or compared again, and nothing is changed: to keep it, write it into the configuration.
+    """
+    from pipeline.config import load
+
+    loaded = load(config, overrides)
+    lake = _lake(loaded)
+    places = _places(loaded, step)
+    if len(places) > 1:
+        numbers = ", ".join(place.label for place in places)
+        raise click.UsageError(f"Which step? Give --step N, for one of: {numbers}.")
+    told, back, drops = _retried(loaded, lake, places[0], threshold)
+    if output is not None:
+        _write_tables(output, {BACK: back, DROPS: drops})
+        say(f"wrote {BACK} and {DROPS} into {output}")
+    if as_json:
+        emit_json(told)
+    else:
+        click.echo(_render(told))
+
+
+def _lake(config: Config) -> Lake:
+    from lake import Lake
+
+    return Lake(config.lake)
+
+
+def _places(config: Config, number: int | None) -> list[_Place]:
+    """The matches of a pipeline, or the one that is meant.
+
+    Raises:
+        ConfigError: there is none, or the step of that number is none.
+    """
+    from dedup.match import Match
+    from lake.errors import ConfigError
+    from pipeline.plan import stages_of
+
+    steps = [(stage, at) for stage in stages_of(config) for at in range(len(stage.steps))]
+    every, places = [], []
+    for number_of, (stage, at) in enumerate(steps, start=1):
+        label, step = stage.steps[at]
+        if isinstance(step, Match):
+            every.append(label)
+            if number in {None, number_of}:
+                places.append(_Place(label, step, stage, at))
+    if not places:
+        raise ConfigError(
+            "no step finds similar rows" if number is None else f"step {number} finds no similar rows",
+            where=config.name,
+            hint=f"these do: {', '.join(every)}" if every else "add one under steps:, such as dedup.MinHash",
+        )
+    return places
+
+
+# ------------------------------------------------------------------------------------------------ audit
+
+
+def _measured(lake: Lake, place: _Place, rows: int) -> Audit:
+    """Audit a step on what reaches it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from dedup.audit import Sampler, measure
+    from lake.errors import MissingTableError
+
+    source = lake.table(place.stage.source)
+    if not source.exists:
+        raise MissingTableError(
+            f"there is no table {place.stage.source!r} to measure on",
+            where=str(lake.uri),
+            hint="start `gristmill run` first",
+        )
+    say(f"{place.label}: {source.count():,} rows of {place.stage.source}")
+    sampler = Sampler(place.match, rows)
+    few = source.count() <= rows
+    held = []
+    for table in _reaching(lake, place):
+        sampler.add(table)
+        if few:
+            held.append(table)
+    ids = sampler.draw()
+    say(f"{place.label}: comparing all pairs of {len(ids):,}")
+    parts = (
+        held if few else [t.filter(pc.is_in(t.column("_id"), value_set=ids)) for t in _reaching(lake, place)]
+    )
+    return measure(pa.concat_tables(parts, promote_options="permissive"), place.match, sampler)
+
+
+def _reaching(lake: Lake, place: _Place) -> Iterator[pa.Table]:
+    """The rows that the row-local steps before a match give on, each ``_id`` once.
+
+    Matches before it are passed over: what they drop is decided by all rows.
+    """
+    import pyarrow as pa
+
+    from dedup.match import Match
+    from lake.errors import ConfigError
+    from lake.ids import IdSet
+    from lake.op import Op
+
+    before = [step for _, step in place.stage.steps[: place.at]]
+    for (label, _), step in zip(place.stage.steps, before, strict=False):
+        if not isinstance(step, (Op, Match)):
+            raise ConfigError(
+                f"step {place.label} cannot be measured alone",
+                why=f"what reaches it is learned from the data by step {label}",
+                hint="measure it as the first step of a pipeline of its own",
+            )
+    source = lake.table(place.stage.source)
+    seen = IdSet(source.count())
+    empty = True
+    for part in source.parts():
+        for table in source.read_part(part):
+            given = table
+            for op in before:
+                given = op(given) if isinstance(op, Op) else given
+            first = seen.add(given.column("_id").combine_chunks())
+            empty = False
+            yield given if first.all() else given.filter(pa.array(first))
+    if empty:
+        yield source.schema().empty_table()
+
+
+# ------------------------------------------------------------------------------------------ rethreshold
+
+
+def _retried(
+    config: Config, lake: Lake, place: _Place, threshold: float
+) -> tuple[dict[str, Any], pa.Table, pa.Table]:
+    """What is decided now and at another threshold: the counts, the rows that come back, and all drops.
+
+    Raises:
+        ConfigError: the threshold is lower than the one that the pairs were verified with.
+        LakeError: the pairs are not stored.
+    """
+    import pyarrow.compute as pc
+
+    from dedup.match import Match
+    from dedup.reselect import reselect
+    from lake.errors import ConfigError
+    from pipeline.index import stored
+
+    match = place.match
+    if threshold < match.threshold:
+        raise ConfigError(
+            f"{threshold:g} is lower than the threshold of step {place.label}, {match.threshold:g}",
+            why="pairs below that were not verified, so nothing is known of them",
+            hint=f"write threshold: {threshold:g} into the configuration and start `gristmill run`",
+        )
+    gone: list[pa.Array] = []
+    for label, step in place.stage.steps[: place.at]:
+        if isinstance(step, Match):
+            earlier = reselect(*stored(config, lake, label), step, gone=_ids(gone))
+            gone += earlier.column("_id").chunks
+    edges, nodes = stored(config, lake, place.label)
+    rows = nodes.num_rows
+    if gone:
+        rows -= pc.sum(pc.is_in(nodes.column("_id"), value_set=_ids(gone))).as_py() or 0
+    among = edges
+    for name in ("left", "right") if gone else ():
+        among = among.filter(pc.invert(pc.is_in(among.column(name), value_set=_ids(gone))))
+    now = reselect(edges, nodes, match, gone=_ids(gone))
+    then = reselect(edges, nodes, match, threshold, gone=_ids(gone))
+    back = now.filter(pc.invert(pc.is_in(now.column("_id"), value_set=then.column("_id"))))
+    fresh = pc.invert(pc.is_in(then.column("_id"), value_set=now.column("_id")))
+    told = {
+        "step": place.label,
+        "rows": rows,
+        "now": _counts(among, now, rows, match.threshold),
+        "then": _counts(among, then, rows, threshold),
+        "back": back.num_rows,
+        "newly_dropped": pc.sum(fresh).as_py() or 0,
+    }
+    return told, back, then
+
+
+def _ids(chunks: list[pa.Array]) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    return pa.chunked_array(chunks, pa.string())
+
+
+def _counts(edges: pa.Table, state: pa.Table, rows: int, threshold: float) -> dict[str, Any]:
+    import pyarrow.compute as pc
+
+    similar = pc.sum(pc.greater_equal(edges.column("exact"), threshold)).as_py() or 0
+    return {
+        "threshold": threshold,
+        "pairs": similar,
+        "kept": rows - state.num_rows,
+        "dropped": state.num_rows,
+    }
+
+
+def _render(told: dict[str, Any]) -> str:
+    now, then = told["now"], told["then"]
+    lines = [f"step {told['step']}, {told['rows']:,} rows", f"{'':<12}{'now':>14}{'then':>14}"]
+    lines.append(f"{'threshold':<12}{now['threshold']:>14g}{then['threshold']:>14g}")
+    lines += [f"{name:<12}{now[name]:>14,}{then[name]:>14,}" for name in ("pairs", "kept", "dropped")]
+    lines.append(f"{told['back']:,} rows come back; {told['newly_dropped']:,} go that stay now")
+    if told["newly_dropped"]:
+        lines.append("(they resemble rows that come back)")
+    return "\n".join(lines)
+
+
+# -------------------------------------------------------------------------------------------------- files
+
+
+def _write(path: str, text: str) -> None:
+    from pathlib import Path
+
+    from lake.errors import InputError
+
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError("cannot be written", where=path, why=error.strerror) from error
+
+
+def _write_tables(folder: str, tables: dict[str, pa.Table]) -> None:
+    from pathlib import Path
+
+    import pyarrow.parquet as pq
+
+    from lake.errors import InputError
+
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            pq.write_table(table, Path(folder) / name)
+    except OSError as error:
+        raise InputError("cannot be written", where=folder, why=error.strerror) from error
