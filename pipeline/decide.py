@@ -31,6 +31,8 @@ class Decision:
     state: pa.Table
     seconds: float = 0.0
     changes: tuple[Change, ...] = ()
+    index: str = ""
+    """The name of its index, if it has one."""
     digests: tuple[str, ...] = ()
     """Of each input part: a hash of what was decided of its rows."""
 
@@ -103,7 +105,8 @@ class Decider:
             changes = index.changes(
                 [part for _, part in sketched], known, pairs, kept=kept, name=f"{self.key}-{at}"
             )
-            return Decision(state, changes=tuple(changes), digests=emitted.of_rows(state, pieces))
+            digests = emitted.of_rows(state, pieces)
+            return Decision(state, changes=tuple(changes), index=index.name, digests=digests)
 
     def _pairs(self, at: int, index: Index, pieces: Sequence[Piece], known: Known) -> tuple[pa.Table, bool]:
         """All verified pairs, and whether the stored ones are among them as they were."""

@@ -35,12 +35,26 @@ from lake.parallel import cores
 if TYPE_CHECKING:
     from pipeline.config import Config
 
-__all__ = ["Index", "Known", "part_name", "stored"]
+__all__ = ["TABLES", "Index", "Known", "emptied", "part_name", "stored"]
 
 Rows = npt.NDArray[np.int64]
 
 _GROUP_BYTES = 1 << 20  # of a row group of sketches: a new row that resembles an old one reads that much
 _NOTE = "sketch"
+
+
+TABLES = ("_bands_", "_sketches_", "_edges_")
+"""What the names of the tables of an index begin with."""
+
+
+def emptied(lake: Lake, name: str) -> list[Change]:
+    """Take everything out of an index that is not used any more."""
+    tables = (lake.table(f"{prefix}{name}") for prefix in TABLES)
+    return [
+        Change(table.name, table.schema(), (), parts)
+        for table in tables
+        if table.exists and (parts := tuple(table.parts()))
+    ]
 
 
 def part_name(source: Part) -> str:

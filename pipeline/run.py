@@ -22,10 +22,11 @@ from pipeline import emitted as emission
 from pipeline.config import Config
 from pipeline.context import Context
 from pipeline.emitted import StepCount
+from pipeline.index import emptied
 from pipeline.ingest import STAGE as INGEST
 from pipeline.ingest import Job, ingest
 from pipeline.plan import Plan, columns_of, is_current, manifest_key, raw_schema, stages_of
-from pipeline.stage import Stage, stage_key
+from pipeline.stage import Made, Stage, stage_key
 
 __all__ = ["POLICIES", "Run"]
 
@@ -183,6 +184,7 @@ class Run:
             ),
             self._emitted(stage, staged, made.note),
             *(change for decided in made.decisions.values() for change in decided.changes),
+            *self._unused(stage, made),
         ]
         if learned:
             changes.append(Change("_policies", POLICIES, (self._policies(key, learned),)))
@@ -195,12 +197,20 @@ class Run:
                     *(each.counts for each in made.emitted),
                 ],
             ),
+            "indexes": sorted({each.index for each in made.decisions.values() if each.index}),
             "learned": {label: found["evidence"] for label, found in learned.items()},
             "seconds": time.perf_counter() - clock,
         }
         self._commit(stage.name, key, changes, report, stage)
         self.lake.scratch(staged).clear()
         return True
+
+    def _unused(self, stage: Stage, made: Made) -> list[Change]:
+        """Empty the indexes that the last run of the stage left and this one has no use for."""
+        last = ledger.last_run(self.lake, stage.pipeline, stage.name)
+        before = json.loads(last["report"]).get("indexes", []) if last else []
+        now = {decided.index for decided in made.decisions.values()}
+        return [change for name in before if name not in now for change in emptied(self.lake, name)]
 
     def _emitted(self, stage: Stage, key: str, note: pa.Table) -> Change:
         """What became of each input part, in place of what the last run wrote of them."""

@@ -85,7 +85,7 @@ class MinHash(TextMatch):
         missed = 100 * (1 - bands.probability(self.threshold, *self.shape))
         size_of = f"{size / 1e6:,.0f} MB of text"
         return (
-            f"pairs of {size_of} in about {self.seconds(size):,.1f} s, missing {missing:.1f} % of those at "
+            f"pairs of {size_of} in about {self.seconds(size):,.1f} s, missing {missed:.1f} % of those at "
             f"{self.threshold:g}; dedup.Jaccard misses none, in about {exact.seconds(size):,.1f} s"
         )
 

@@ -208,3 +208,16 @@ def test_a_table_that_was_rolled_back_takes_the_index_with_it(corpus: Path) -> N
     run(corpus)
     assert rows(lake, "clean") == once
     assert sketches == {name: lake.table(name).count() for name in sketches}
+
+
+def test_the_index_of_an_option_that_was_changed_is_emptied(corpus: Path) -> None:
+    def tables(lake: Lake) -> dict[str, int]:
+        return {name: lake.table(name).count() for name in lake.tables() if name.startswith("_bands_")}
+
+    run(corpus)
+    lake = Lake(str(corpus / "lake"))
+    [(name, count)] = tables(lake).items()
+    assert count > 0
+    run(corpus, "steps.2.ngram=3")
+    assert tables(lake)[name] == 0
+    assert sum(tables(lake).values()) > 0
