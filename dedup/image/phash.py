@@ -49,9 +49,9 @@ class PHash(Match):
       difference of the stored colour values (as shares of 255), brought to one contrast.
       So the same garment in red and in blue are two.
     - With ``crops`` one thumbnail is also laid over the other: its four edges are moved inwards or outwards by
-      up to an eighth of a side, as long as the correlation grows, in halving steps from the window that the hashes
-      tell. What lies outside is left out. The greater likeness counts. A pair that is far from the threshold
-      after the first steps is given up.
+      up to an eighth of a side, as long as the correlation grows, in halving steps from the window that the
+      hashes tell. What lies outside is left out, and the greater likeness counts. A pair that is far from the
+      threshold after the first steps is given up.
     - With ``flips`` or ``rotations`` the best of the orientations counts.
 
     Flat images, and rows whose image is null or cannot be decoded, are never duplicates. Of more than
