@@ -1,4 +1,4 @@
-"""Deduplication: MinHash for texts, perceptual hashes for images; candidates are verified exactly."""
+"""Deduplication of texts, images and embeddings: candidates are verified, and a repeat names its twin."""
 
 from __future__ import annotations
 
@@ -7,23 +7,51 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dedup.image.phash import PHash as PHash
+    from dedup.image.pixels import Pixels as Pixels
+    from dedup.labels import Conflicts as Conflicts
+    from dedup.labels import conflicts as conflicts
+    from dedup.leaks import Leakage as Leakage
+    from dedup.leaks import Leaks as Leaks
+    from dedup.leaks import leakage as leakage
     from dedup.result import Result as Result
     from dedup.result import deduplicate as deduplicate
     from dedup.text.jaccard import Jaccard as Jaccard
     from dedup.text.minhash import MinHash as MinHash
     from dedup.text.signatures import signatures as signatures
+    from dedup.vector.cosine import Cosine as Cosine
 
 # Name -> module. Imported on first use: `gristmill --help` must not load Arrow.
 _HOME = {
+    "Conflicts": "dedup.labels",
+    "Cosine": "dedup.vector.cosine",
     "Jaccard": "dedup.text.jaccard",
+    "Leakage": "dedup.leaks",
+    "Leaks": "dedup.leaks",
     "MinHash": "dedup.text.minhash",
     "PHash": "dedup.image.phash",
+    "Pixels": "dedup.image.pixels",
     "Result": "dedup.result",
+    "conflicts": "dedup.labels",
     "deduplicate": "dedup.result",
+    "leakage": "dedup.leaks",
     "signatures": "dedup.text.signatures",
 }
 
-__all__ = ["Jaccard", "MinHash", "PHash", "Result", "deduplicate", "signatures"]
+__all__ = [
+    "Conflicts",
+    "Cosine",
+    "Jaccard",
+    "Leakage",
+    "Leaks",
+    "MinHash",
+    "PHash",
+    "Pixels",
+    "Result",
+    "conflicts",
+    "deduplicate",
+    "leakage",
+    "signatures",
+]
 
 
 def __getattr__(name: str) -> object:

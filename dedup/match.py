@@ -29,7 +29,7 @@ from dedup.select import Edges
 from dedup.sketch import Corpus, Piece
 from lake.op import Barrier, Op, Outcome
 from lake.parallel import cores
-from lake.schema import drops
+from lake.schema import DROPS, drops
 
 __all__ = ["EDGES", "STATE", "Drop", "Match", "name_edges", "number_edges"]
 
@@ -74,7 +74,8 @@ class Drop(Op):
         why = here.take(place.drop_null()).drop_columns("_id")
         columns = {name: why.column(name) for name in why.column_names}
         rule = columns.pop("rule")
-        return Outcome(table.filter(pc.invert(goes)), drops(table.filter(goes), rule, **columns))
+        told = table.select([name for name in table.schema.names if name in DROPS.names])  # not the payload
+        return Outcome(table.filter(pc.invert(goes)), drops(told.filter(goes), rule, **columns))
 
 
 class Match(Barrier):
@@ -82,6 +83,11 @@ class Match(Barrier):
 
     copies: ClassVar[bool] = False
     """Rows of similarity 1 are alike in all that is compared: what one resembles, the other does as much."""
+
+    joins: ClassVar[bool] = False
+    """Edges come of a join over all rows (:meth:`edges`), and not of candidates."""
+    wide_columns: ClassVar[tuple[str, ...]]
+    """Of a sketch: what only rows with a candidate need."""
 
     threshold: float
     keep: Keep

@@ -122,8 +122,8 @@ class Index:
 
     def write(self, source: Part, sketch: pa.Table) -> tuple[Part, Part]:
         """Stage the sketch of a source part: its narrow columns and its wide ones."""
-        narrow = sketch.select([name for name in sketch.schema.names if _narrow(name)])
-        wide = sketch.select([name for name in sketch.schema.names if not _narrow(name)])
+        narrow = sketch.select([name for name in sketch.schema.names if name not in self.match.wide_columns])
+        wide = sketch.select(list(self.match.wide_columns))
         notes = {_NOTE: json.dumps(self.match.settings(), sort_keys=True)}
         # Hashes are random bits: compression would only cost time.
         plain = {name for name in sketch.schema.names if name != "_id" and not name.startswith("keep_")}
@@ -202,7 +202,7 @@ class Index:
             seen = np.ones(len(fresh), np.bool_)
         corpus = Corpus(pieces, match.keep, _split(seen, pieces))
         fresh = fresh[seen][corpus.order]
-        if not match.key_count:
+        if match.joins:
             return name_edges(corpus, match.edges(corpus, fresh))
         left, right, largest = match.candidates(corpus, fresh, cores())
         if largest > MOST:
@@ -218,7 +218,7 @@ class Index:
         """
         match = self.match
         corpus = match.corpus(pieces)
-        if not match.key_count:
+        if match.joins:
             return name_edges(corpus, match.edges(corpus))
         left, right, _ = match.candidates(corpus, None, cores())
         known = number_edges(corpus, before)
@@ -287,10 +287,6 @@ class Index:
         if parts or (old and not kept) or not table.exists:
             found.append(Change(self.edges, EDGES, tuple(parts), () if kept else old))
         return found
-
-
-def _narrow(name: str) -> bool:
-    return name in {"_id", "hash"} or name.startswith(("band_", "keep_"))
 
 
 def _keys(pieces: Sequence[Piece], band: int) -> tuple[npt.NDArray[np.uint64], Rows]:

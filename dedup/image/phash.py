@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,8 @@ class PHash(Match):
     :data:`dedup.pairs.MOST` images with one and the same hash those that come later in keep order are compared
     with the first ``MOST``. The rule of who goes stands in :mod:`dedup.select`.
     """
+
+    wide_columns: ClassVar[tuple[str, ...]] = ("thumbnail",)
 
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.99
     """The least likeness of two thumbnails of which one goes (benchmarks/results/phash.md)."""

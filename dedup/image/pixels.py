@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,8 @@ class Pixels(Match):
     Compared are BLAKE2b digests of 256 bits, see :func:`digest`. Rows whose image is null or cannot be decoded
     are never duplicates. The rule of who goes stands in :mod:`dedup.select`.
     """
+
+    wide_columns: ClassVar[tuple[str, ...]] = ("digest",)
 
     threshold: Annotated[float, Field(ge=1, le=1)] = 1.0
     """Always 1: pixels are equal or not."""

@@ -31,6 +31,7 @@ class Jaccard(TextMatch):
     equal sets the edges name the first in keep order only.
     """
 
+    joins: ClassVar[bool] = True
     wide_columns: ClassVar[tuple[str, ...]] = ("shingles",)
 
     @property

@@ -134,13 +134,11 @@ class MinHash(TextMatch):
         head = sketching.label(pa.table(columns), self.settings())
 
         def wide(chosen: npt.NDArray[np.int64]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
-            some = pa.array(chosen)
-            offsets, hashes = shingle_sets(text, self.ngram, self.unit, rows=chosen, threads=cores())
-            taken = {
-                "shingles": shingle_column(offsets, hashes),
-                "signature": head.column("signature").take(some),
-            }
-            return pa.table(taken), np.arange(len(chosen))
+            ascending = np.unique(chosen)  # in the order of the texts nothing has to be moved afterwards
+            offsets, hashes = shingle_sets(text, self.ngram, self.unit, rows=ascending, threads=cores())
+            signature = head.column("signature").take(pa.array(ascending))
+            taken = {"shingles": shingle_column(offsets, hashes), "signature": signature}
+            return pa.table(taken), np.searchsorted(ascending, chosen)
 
         return Piece(head, wide)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,8 @@ class Cosine(Match):
     rule of who goes in :mod:`dedup.select`. Rows without a vector (null, empty, all zero, with a null, NaN or
     infinity in it) are never duplicates.
     """
+
+    wide_columns: ClassVar[tuple[str, ...]] = ("vector",)
 
     column: Annotated[str, Field(min_length=1)] = "embedding"
     """The column with the embeddings: lists of float16, float32 or float64, all of one length."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import random
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 from small import write_texts
 
-from dedup import Jaccard, MinHash
+from dedup import Cosine, Jaccard, MinHash, PHash, Pixels
 from dedup.match import Match
 from dedup.sketch import piece
 from lake.errors import SchemaError
@@ -221,3 +224,40 @@ def test_the_index_of_an_option_that_was_changed_is_emptied(corpus: Path) -> Non
     run(corpus, "steps.2.ngram=3")
     assert tables(lake)[name] == 0
     assert sum(tables(lake).values()) > 0
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_embeddings_that_come_in_batches(tmp_path: Path, exact: bool) -> None:
+    kept = Kept(tmp_path, Cosine(threshold=0.95, exact=exact))
+    rng = np.random.default_rng(1)
+    base = rng.normal(size=(60, 32))
+    rows = base[rng.integers(0, 60, 150)] + 0.1 * rng.normal(size=(150, 32))
+    table = pa.table(
+        {"_id": [f"{n:032x}" for n in range(150)], "embedding": pa.array(list(rows), pa.list_(pa.float64()))}
+    )
+    for number, (start, size) in enumerate([(0, 90), (90, 3), (93, 57)]):
+        kept.live[f"{number}.parquet"] = table.slice(start, size)
+        assert kept.run().equals(kept.anew())
+    kept.live.pop("1.parquet")
+    assert kept.run().equals(kept.anew())
+    assert kept.run().num_rows > 20
+
+
+@pytest.mark.parametrize("match", [PHash(), Pixels()], ids=["phash", "pixels"])
+def test_pictures_that_come_in_batches(tmp_path: Path, match: Match) -> None:
+    rng = np.random.default_rng(2)
+    kept = Kept(tmp_path, match)
+    seen = [rng.integers(0, 256, (6, 6), dtype=np.uint8).repeat(8, 0).repeat(8, 1) for _ in range(12)]
+
+    def file(pixels: np.ndarray, kind: str) -> bytes:
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, kind)
+        return out.getvalue()
+
+    images = [file(pixels, kind) for pixels in seen for kind in ("PNG", "BMP", "TIFF")]
+    ids = content_ids(None, pa.array(images)).cast(pa.string())
+    table = pa.table({"_id": ids, "image": images}).take(rng.permutation(36))
+    for number, (start, size) in enumerate([(0, 20), (20, 2), (22, 14)]):
+        kept.live[f"{number}.parquet"] = table.slice(start, size)
+        assert kept.run().equals(kept.anew())
+    assert kept.run().num_rows == 24

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dedup import Jaccard, MinHash, PHash
 from dedup.crossed import crossed
-from dedup.leakage import LEAKS, Leakage, leakage
+from dedup.leaks import LEAKS, Leakage, leakage
 from dedup.match import STATE
 from dedup.vector.cosine import Cosine
 from lake.errors import SchemaError

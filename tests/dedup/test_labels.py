@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dedup import MinHash, deduplicate
-from dedup.conflicts import CONFLICTS, FAMILIES, conflicts
+from dedup.labels import CONFLICTS, FAMILIES, conflicts
 from lake.errors import SchemaError
 from lake.ids import content_ids
 from lake.schema import DROPS
