@@ -1,1 +1,1 @@
-"""Images: perceptual hashes, and the step that compares them."""
+"""Images: perceptual hashes and the step that compares them; the step for equal pixels."""

@@ -184,6 +184,7 @@ class PHash(Match):
         return {
             "step": "dedup.PHash",
             "spec": SPEC,
+            "radius": self.radius,
             "hash": self.hash,
             "turns": list(self.turns),
             "windows": self.crops,

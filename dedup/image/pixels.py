@@ -45,6 +45,7 @@ class Pixels(Match):
     are never duplicates. The rule of who goes stands in :mod:`dedup.select`.
     """
 
+    copies: ClassVar[bool] = True
     wide_columns: ClassVar[tuple[str, ...]] = ("digest",)
 
     threshold: Annotated[float, Field(ge=1, le=1)] = 1.0

@@ -155,5 +155,5 @@ def test_the_command_line_lists_what_there_is() -> None:
     command = [sys.executable, "benchmarks/data.py", "list"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
-        "fashion-mnist", "reviews", "help", "manuals", "cifar10",
+        "fashion-mnist", "reviews", "help", "manuals", "debian-docs", "cifar10",
     ]  # fmt: skip

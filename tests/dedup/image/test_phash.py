@@ -457,9 +457,9 @@ def test_bad_settings_are_refused(bad: dict[str, Any]) -> None:
 
 def test_settings_name_what_changes_a_sketch() -> None:
     plain = PHash().settings()
-    for same in ({"threshold": 0.5}, {"radius": 3}, {"keep": ("_id",)}, {"device": "cuda"}):
+    for same in ({"threshold": 0.5}, {"keep": ("_id",)}, {"device": "cuda"}):
         assert PHash(**same).settings() == plain
-    others = [{"hash": "dhash"}, {"crops": False}, {"flips": True}, {"rotations": True}]
+    others = [{"radius": 3}, {"hash": "dhash"}, {"crops": False}, {"flips": True}, {"rotations": True}]
     named = [PHash(**other).settings() for other in others]
     assert all(each != plain for each in named)
     assert len({str(each) for each in named}) == len(named)
