@@ -35,7 +35,7 @@ from lake.parallel import cores
 if TYPE_CHECKING:
     from pipeline.config import Config
 
-__all__ = ["TABLES", "Index", "Known", "emptied", "part_name", "stored"]
+__all__ = ["FOLLOWING", "TABLES", "Index", "Known", "emptied", "part_name", "stored"]
 
 Rows = npt.NDArray[np.int64]
 
@@ -43,7 +43,9 @@ _GROUP_BYTES = 1 << 20  # of a row group of sketches: a new row that resembles a
 _NOTE = "sketch"
 
 
-TABLES = ("_bands_", "_sketches_", "_edges_")
+FOLLOWING = ("_bands_", "_sketches_")
+"""What the names of tables begin with that have a part for each part of another table."""
+TABLES = (*FOLLOWING, "_edges_")
 """What the names of the tables of an index begin with."""
 
 

@@ -75,7 +75,8 @@ def similarities(
     if isinstance(match, TextMatch):
         return _jaccards(match, table, x, y)
     if isinstance(match, PHash):
-        return _likenesses(match, table, x, y)
+        plain = match.hash == "phash" and not match.crops and len(match.turns) == 1
+        return _likenesses(match, table, x, y) if plain else None  # shifted and turned: its own word has to do
     if isinstance(match, Cosine):
         return _cosines(match, table, x, y)
     return None

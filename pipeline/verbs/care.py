@@ -47,9 +47,12 @@ def compact(
     from dataclasses import asdict
 
     from lake import maintenance
+    from pipeline.index import FOLLOWING
 
     lake = open_lake(lake_uri, config)
-    done = {name: maintenance.compact(lake, name, target_mib << 20) for name in _tables(lake, table)}
+    # A part of these belongs to a part of the table that they follow: merged, it would be made anew.
+    names = [name for name in _tables(lake, table) if table or not name.startswith(FOLLOWING)]
+    done = {name: maintenance.compact(lake, name, target_mib << 20) for name in names}
     if as_json:
         emit_json({name: asdict(each) for name, each in done.items()})
     for name, each in () if as_json else done.items():

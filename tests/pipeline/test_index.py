@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from lake.errors import SchemaError
 from lake.ids import content_ids
 from lake.lake import Change, Lake, Part
 from pipeline import Pipeline
-from pipeline.index import Index, part_name
+from pipeline.index import FOLLOWING, Index, part_name
 
 WORDS = [f"word{i}" for i in range(400)]
 
@@ -261,3 +263,26 @@ def test_pictures_that_come_in_batches(tmp_path: Path, match: Match) -> None:
         kept.live[f"{number}.parquet"] = table.slice(start, size)
         assert kept.run().equals(kept.anew())
     assert kept.run().num_rows == 24
+
+
+def test_maintenance_of_the_whole_lake_leaves_the_index_with_its_parts(corpus: Path) -> None:
+    run(corpus)
+    lake = Lake(str(corpus / "lake"))
+    following = {name: paths(lake, name) for name in lake.tables() if name.startswith(FOLLOWING)}
+    assert len(following) == 2
+    command = [
+        str(Path(sys.executable).with_name("gristmill")),
+        "maintain",
+        "compact",
+        "--lake",
+        lake.uri,
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not any(name in done.stdout for name in following)
+    assert following == {name: paths(lake, name) for name in following}
+    once = rows(lake, "clean")
+    write_texts(corpus / "texts", files=7)  # one more; all parts of raw have other names by now
+    run(corpus)
+    run(corpus, f"lake={corpus / 'once'}")
+    assert rows(lake, "clean") == rows(Lake(str(corpus / "once")), "clean") != once

@@ -192,6 +192,16 @@ def test_a_cropped_and_turned_picture_is_found() -> None:
         assert len(twins([png(picture(3)), png(other)], match)) == 1
 
 
+def test_of_a_picture_and_a_cropped_and_turned_one_either_may_come_first() -> None:
+    """The hash of the part is compared with the windows of the whole, whichever is left and turned or not."""
+    match = PHash(flips=True, rotations=True, threshold=0.97, radius=6)
+    for seed in range(3):
+        for name, other in oriented(picture(seed)[6:, 8:]).items():
+            whole = png(picture(seed))
+            assert len(twins([whole, png(other)], match)) == 1, name
+            assert len(twins([whole, rescaled(other, 2.0)], match)) == 1, name
+
+
 def test_orientations_have_their_opposites() -> None:
     for flips, rotations in ((True, False), (False, True), (True, True)):
         turns = PHash(flips=flips, rotations=rotations).turns
@@ -485,6 +495,26 @@ def test_a_crowd_of_equal_hashes_is_compared_with_its_first() -> None:
     assert set(zip(left.tolist(), right.tolist(), strict=True)) == {(i, j) for i, j in wanted if j >= 90}
     assert match.resolve([crowd]).num_rows == 99
     match.resolve([crowd])
+
+
+def test_two_crowds_against_all_pairs() -> None:
+    match = PHash(crops=False, radius=2)
+    one = match.sketch(table_of([png(picture(1))]))
+    rng = np.random.default_rng(1)
+    codes = rng.choice(np.array([0, 1, 2, 0b111, 1 << 40], np.int64), 300, p=[0.4, 0.4, 0.1, 0.05, 0.05])
+    rows = pa.concat_tables([one] * 300)
+    rows = rows.set_column(0, one.schema.field("_id"), pa.array([f"{k:032x}" for k in range(300)]))
+    rows = rows.set_column(1, one.schema.field("hash"), pa.array(codes))
+    left, right, largest = match.candidates(match.corpus([piece(rows)]))
+    assert largest == np.unique(codes, return_counts=True)[1].max()
+    before = [(codes[:k] == code).sum() for k, code in enumerate(codes)]
+    wanted = {
+        (i, j)
+        for i in range(300)
+        for j in range(i + 1, 300)
+        if before[i] < 32 and (int(codes[i]) ^ int(codes[j])).bit_count() <= 2
+    }
+    assert set(zip(left.tolist(), right.tolist(), strict=True)) == wanted
 
 
 def test_new_rows_alone_give_the_pairs_that_are_new() -> None:
