@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dedup.image.hashes import BYTES, WINDOWS, Described, Hash, Image, tables
-from lake.errors import DeviceError
+from lake.gpu import cupy as _cupy
 
 __all__ = ["BLOCK", "Packed", "describe_all", "pack"]
 
@@ -88,22 +88,6 @@ def _pieces(images: Sequence[Image]) -> Iterator[Packed]:
         held += image.nbytes
     if start < len(images):
         yield pack(images[start:])
-
-
-def _cupy() -> Any:
-    try:
-        import cupy
-    except ImportError as error:
-        raise DeviceError(
-            "device cuda needs CuPy, which is not installed",
-            why=str(error),
-            hint="install gristmill[cuda12] or gristmill[cuda13], or choose device cpu",
-        ) from error
-    if not cupy.is_available():
-        raise DeviceError(
-            "device cuda was asked for, but there is no GPU", hint="choose device cpu, or start where one is"
-        )
-    return cupy
 
 
 @cache

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dedup.text.shingle import Unit, tables, texts
 from dedup.text.signatures import permutations
-from lake.errors import DeviceError
+from lake.gpu import cupy as _cupy
 
 __all__ = ["BLOCK", "MAX_NGRAM", "TILE", "sign_column", "signatures", "tile_ends"]
 
@@ -140,22 +140,6 @@ _ENTRY = {"word": "sign_words", "char": "sign_characters"}
 def _fetch(signed: Any, stream: Any, out: npt.NDArray[np.uint32], _held: Any) -> None:
     """Copy a piece's signatures to the host; its text is held until then."""
     signed.get(stream=stream, out=out, blocking=True)
-
-
-def _cupy() -> Any:
-    try:
-        import cupy
-    except ImportError as error:
-        raise DeviceError(
-            "device cuda needs CuPy, which is not installed",
-            why=str(error),
-            hint="install gristmill[cuda12] or gristmill[cuda13], or choose device cpu",
-        ) from error
-    if not cupy.is_available():
-        raise DeviceError(
-            "device cuda was asked for, but there is no GPU", hint="choose device cpu, or start where one is"
-        )
-    return cupy
 
 
 @cache
