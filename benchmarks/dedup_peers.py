@@ -3,7 +3,7 @@
 ::
 
     python benchmarks/data.py fetch debian-docs
-    python benchmarks/dedup_peers.py --peers /tmp/peers/bin/python [--rounds 3] [--only NAME ...]
+    python benchmarks/dedup_peers.py --peers PEERS/bin/python [--rounds 3] [--only NAME ...]
 
 Every contender is one process that imports, reads, decides and writes: the whole of its wall time counts. They
 take turns; one that needs more than a minute runs once. Peers live in environments of their own (``--peers``,

@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/edits.py --peers /tmp/peers/bin/python [--pairs 400]
+    python benchmarks/edits.py --peers PEERS/bin/python [--pairs 400]
 
 Texts of 50, 300 and 1,000 random words (so that only the two of a pair resemble each other), each with a copy
 that has one word more at the front, one less in the middle, or one more at the end. All pairs stand in one
