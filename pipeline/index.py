@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dedup import select
-from dedup.match import EDGES, STATE, Match, name_edges, number_edges
+from dedup import keep as keeping
+from dedup.match import EDGES, Match, name_edges, number_edges
 from dedup.pairs import MOST, touched
+from dedup.reselect import reselect
 from dedup.sketch import BAND, Corpus, Piece, check, label
 from lake.delta.parts import ROW_GROUP_BYTES, read_footer
 from lake.errors import LakeError, SchemaError
@@ -246,19 +246,10 @@ class Index:
             pairs: all verified ones.
             gone: the ids of rows that earlier matches of the stage dropped.
         """
-        nodes = pc.unique(pa.chunked_array([*pairs.column("left").chunks, *pairs.column("right").chunks]))
-        if not len(nodes):
-            return STATE.empty_table()
-        rows = [
-            np.flatnonzero(pc.is_in(each.head.column("_id"), value_set=nodes).to_numpy()) for each in pieces
-        ]
-        corpus = Corpus(pieces, self.match.keep, rows)
-        edges = number_edges(corpus, pairs)
-        if gone:
-            dead = pa.chunked_array([chunk for ids in gone for chunk in ids.chunks], pa.string())
-            alive = ~pc.is_in(corpus.ids, value_set=dead).to_numpy(zero_copy_only=False)
-            edges = select.without(edges, alive, copies=self.match.copies)
-        return self.match.decide(corpus, edges)
+        names = ["_id", *keeping.names(self.match.keep)]
+        nodes = pa.concat_tables([each.head.select(names) for each in pieces], promote_options="permissive")
+        dead = pa.chunked_array([chunk for ids in gone for chunk in ids.chunks], pa.string())
+        return reselect(pairs, nodes, self.match, gone=dead)
 
     def changes(
         self, added: Sequence[tuple[Part, Part]], known: Known, pairs: pa.Table, *, kept: bool, name: str
