@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dedup import keep as keeping
-from dedup.match import EDGES, Match, name_edges, number_edges
+from dedup.match import EDGES, STATE, Match, name_edges, number_edges
 from dedup.pairs import MOST, touched
 from dedup.reselect import reselect
 from dedup.sketch import BAND, Corpus, Piece, check, label
@@ -184,6 +184,8 @@ class Index:
             A table of schema :data:`dedup.match.EDGES`, and whether the stored ones are among them unchanged.
         """
         match = self.match
+        if not pieces:
+            return EDGES.empty_table(), False
         if all(new):
             corpus = match.corpus(pieces)
             return name_edges(corpus, match.edges(corpus)), False
@@ -246,6 +248,8 @@ class Index:
             pairs: all verified ones.
             gone: the ids of rows that earlier matches of the stage dropped.
         """
+        if not pieces:
+            return STATE.empty_table()
         names = ["_id", *keeping.names(self.match.keep)]
         nodes = pa.concat_tables([each.head.select(names) for each in pieces], promote_options="permissive")
         dead = pa.chunked_array([chunk for ids in gone for chunk in ids.chunks], pa.string())

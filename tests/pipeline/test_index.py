@@ -18,6 +18,7 @@ from dedup import Cosine, Jaccard, MinHash, PHash, Pixels
 from dedup.match import Match
 from dedup.sketch import piece
 from lake.errors import SchemaError
+from lake.files import Files
 from lake.ids import content_ids
 from lake.lake import Change, Lake, Part
 from pipeline import Pipeline
@@ -286,3 +287,29 @@ def test_maintenance_of_the_whole_lake_leaves_the_index_with_its_parts(corpus: P
     run(corpus)
     run(corpus, f"lake={corpus / 'once'}")
     assert rows(lake, "clean") == rows(Lake(str(corpus / "once")), "clean") != once
+
+
+def test_a_table_without_any_part_before_and_after_there_are_some(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, MinHash())
+    assert kept.run().num_rows == 0
+    words = " ".join(WORDS[:50])
+    kept.live["a.parquet"] = table_of([words, words + "!"])
+    assert kept.run().num_rows == 1
+    kept.live.clear()
+    assert kept.run().num_rows == 0
+    assert kept.index.lake.table(kept.index.bands).count() == 0
+    kept.live["b.parquet"] = table_of([words, words + "?"])
+    assert kept.run().num_rows == 1
+
+
+def test_a_source_of_which_no_row_can_be_read_is_a_run_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("no json\n")
+    pipeline = Pipeline(
+        name="none",
+        lake=str(tmp_path / "lake"),
+        allowed_rejects=1.0,
+        source=Files(paths=str(tmp_path / "rows.jsonl"), text="text"),
+        steps=[MinHash(), Jaccard()],
+    )
+    assert pipeline.run().status == "ok"
+    assert pipeline.lake.table("train").count() == 0
