@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from augment import presets as presets
     from augment.apply import Apply as Apply
+    from augment.custom import op as op
     from augment.policy import Policy as Policy
     from augment.search import Learned as Learned
+    from augment.targets import Targets as Targets
 
 # Name -> module. Imported on first use: `gristmill --help` must not load Arrow.
-_HOME = {"Apply": "augment.apply", "Learned": "augment.search", "Policy": "augment.policy"}
+_HOME = {
+    "Apply": "augment.apply",
+    "Learned": "augment.search",
+    "Policy": "augment.policy",
+    "Targets": "augment.targets",
+    "op": "augment.custom",
+}
 
-__all__ = ["Apply", "Learned", "Policy", "presets"]
+__all__ = ["Apply", "Learned", "Policy", "Targets", "op", "presets"]
 
 
 def __getattr__(name: str) -> object:

@@ -21,6 +21,8 @@ from lake.jit import kernel
 # The codes of augment.ops; a test holds the two together.
 BRIGHTNESS, COLOR, CONTRAST, SHARPNESS, POSTERIZE, SOLARIZE = 6, 7, 8, 9, 10, 11
 AUTOCONTRAST, EQUALIZE, INVERT, CUTOUT = 12, 13, 14, 15
+GAMMA, SOLARIZEADD, WINDOW = 16, 17, 18
+WARP, MATRIX = 1, 19  # the codes of stages, see augment.compile
 
 _UNIT = 1 << 16  # 1 in 16.16 fixed point
 _REACH = 32768.0  # coordinates beyond this do not fit into 16.16
@@ -143,8 +145,38 @@ def _equalize(counts: Any, table: Any, top: Any) -> None:
 
 
 @kernel
-def _plain(code: Any, parameter: Any, base: Any, table: Any, top: Any) -> None:
+def _power(base: Any, exponent: Any) -> Any:
+    """Raise 0 < base <= 1 to an exponent > 0 by + - * / alone, so that a GPU finds the same double.
+
+    The logarithm by the series of artanh, the exponential by Taylor's: good to about 1e-15.
+    """
+    whole = 0
+    while base < 0.7071067811865476:  # noqa: PLR2004  (sqrt 1/2)
+        base *= 2.0
+        whole -= 1
+    z = (base - 1.0) / (base + 1.0)
+    square, term, total = z * z, z, 0.0
+    for odd in range(1, 24, 2):
+        total += term / odd
+        term *= square
+    scaled = exponent * (whole + 2.0 * total * 1.4426950408889634)
+    if scaled < -1000.0:  # noqa: PLR2004  (below the smallest double that matters)
+        return 0.0
+    turns = np.floor(scaled + 0.5)
+    rest = (scaled - turns) * 0.6931471805599453
+    term, total = 1.0, 1.0
+    for step in range(1, 20):
+        term = term * rest / step
+        total += term
+    for _ in range(int(-turns)):
+        total *= 0.5
+    return total
+
+
+@kernel
+def _plain(code: Any, values: Any, base: Any, table: Any, top: Any) -> None:  # noqa: C901, PLR0912  (one branch an op)
     """The tables that need no histogram."""
+    parameter = values[0]
     if code in (BRIGHTNESS, CONTRAST):
         factor = np.float32(parameter)
         for v in range(top + 1):
@@ -161,6 +193,19 @@ def _plain(code: Any, parameter: Any, base: Any, table: Any, top: Any) -> None:
         threshold = parameter * (top // 255)
         for v in range(top + 1):
             table[v] = v if v < threshold else top - v
+    elif code == GAMMA:
+        for v in range(top + 1):
+            share = _power(v / np.float64(top), parameter) if v else 0.0
+            table[v] = min(np.int64(share * top + 0.5), top)
+    elif code == SOLARIZEADD:
+        unit = top // 255
+        for v in range(top + 1):
+            table[v] = v if v >= 128 * unit else min(max(v + np.int64(parameter) * unit, 0), top)
+    elif code == WINDOW:
+        low, high = values[0], values[1]
+        for v in range(top + 1):
+            share = (v - low) / (high - low)
+            table[v] = np.int64(min(max(share, 0.0), 1.0) * top + 0.5)
     else:  # INVERT
         for v in range(top + 1):
             table[v] = top - v
@@ -168,7 +213,7 @@ def _plain(code: Any, parameter: Any, base: Any, table: Any, top: Any) -> None:
 
 @kernel
 def _append(  # noqa: PLR0917  (compiled code has no keywords)
-    code: Any, parameter: Any, src: Any, tables: Any, histogram: Any, counted: Any, step: Any, top: Any
+    code: Any, values: Any, src: Any, tables: Any, histogram: Any, counted: Any, step: Any, top: Any
 ) -> Any:
     """Put one more op behind ``tables``; True if ``histogram`` is now that of the result."""
     statistics = code in (AUTOCONTRAST, EQUALIZE)
@@ -182,7 +227,7 @@ def _append(  # noqa: PLR0917  (compiled code has no keywords)
         elif code == EQUALIZE:
             _equalize(histogram[k], step, top)
         elif k == 0:
-            _plain(code, parameter, base, step, top)
+            _plain(code, values, base, step, top)
         for v in range(top + 1):
             tables[k, v] = step[tables[k, v]]
         if moved.size:
@@ -233,6 +278,18 @@ def _colour(src: Any, factor: Any, dst: Any, top: Any) -> None:
         grey = np.int32(_mean_of(flat[p]))
         for k in range(c):
             result[p, k] = _blend(grey, np.int32(flat[p, k]), factor, top)
+
+
+@kernel
+def _mix(src: Any, m: Any, dst: Any, top: Any) -> None:
+    """A 3x4 matrix on the channels of RGB; the last column is in units of white."""
+    flat, result = src.reshape(-1, 3), dst.reshape(-1, 3)
+    for p in range(flat.shape[0]):
+        red, green, blue = np.float64(flat[p, 0]), np.float64(flat[p, 1]), np.float64(flat[p, 2])
+        for k in range(3):
+            row = 4 * k
+            value = m[row] * red + m[row + 1] * green + m[row + 2] * blue + m[row + 3] * top
+            result[p, k] = np.int64(min(max(value, 0.0), np.float64(top)) + 0.5)
 
 
 @kernel
@@ -354,13 +411,30 @@ def _nearest_float(src: Any, m: Any, dst: Any) -> None:
 
 
 @kernel
-def _bilinear(src: Any, m: Any, dst: Any) -> None:
+def _nearest_projective(src: Any, m: Any, dst: Any) -> None:
+    """Nearest neighbour through a homography, in float64, as Pillow's PERSPECTIVE."""
+    h, w, c = src.shape
+    for y in range(h):
+        for x in range(w):
+            below = m[6] * (x + 0.5) + m[7] * (y + 0.5) + m[8]
+            u = (m[0] * (x + 0.5) + m[1] * (y + 0.5) + m[2]) / below
+            v = (m[3] * (x + 0.5) + m[4] * (y + 0.5) + m[5]) / below
+            inside = u >= 0.0 and v >= 0.0 and u < w and v < h
+            for k in range(c):
+                dst[y, x, k] = src[int(v), int(u), k] if inside else 0
+
+
+@kernel
+def _bilinear(src: Any, m: Any, dst: Any, projective: Any) -> None:
     """Bilinear in float64: outside is judged before the half-pixel shift, neighbours are clamped, truncated."""
     h, w, c = src.shape
     for y in range(h):
         for x in range(w):
             u = m[0] * (x + 0.5) + m[1] * (y + 0.5) + m[2]
             v = m[3] * (x + 0.5) + m[4] * (y + 0.5) + m[5]
+            if projective:
+                below = m[6] * (x + 0.5) + m[7] * (y + 0.5) + m[8]
+                u, v = u / below, v / below
             if not (u >= 0.0 and u < w and v >= 0.0 and v < h):
                 _fill(dst[y, x], 0)
                 continue
@@ -378,34 +452,50 @@ def _bilinear(src: Any, m: Any, dst: Any) -> None:
 @kernel
 def _warp(src: Any, m: Any, dst: Any, bilinear: Any) -> None:
     h, w, _ = src.shape
+    projective = m[6] != 0.0 or m[7] != 0.0
     if bilinear:
-        _bilinear(src, m, dst)
+        _bilinear(src, m, dst, projective)
+    elif projective:
+        _nearest_projective(src, m, dst)
     elif _fits(m, 0, 0) and _fits(m, w, h) and _fits(m, 0, h) and _fits(m, w, 0):
         _nearest(src, m, dst)
     else:
         _nearest_float(src, m, dst)
 
 
+@kernel
+def move(src: Any, m: Any, dst: Any) -> None:
+    """Nearest neighbour for pixels of any type (labels of a mask, floats)."""
+    _warp(src, m, dst, False)  # noqa: FBT003  (compiled code has no keywords)
+
+
 # --- programs -----------------------------------------------------------------------------------------
 
 
 @kernel
-def _stage(code: Any, parameter: Any, place: Any, src: Any, dst: Any, top: Any, bilinear: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
-    """One op that is not a table."""
+def _stage(code: Any, values: Any, src: Any, dst: Any, top: Any, bilinear: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
+    """One stage that is not a table."""
     if code == COLOR:
-        _colour(src, np.float32(parameter), dst, top)
+        _colour(src, np.float32(values[0]), dst, top)
     elif code == SHARPNESS:
-        _sharpen(src, np.float32(parameter), dst, top)
+        _sharpen(src, np.float32(values[0]), dst, top)
     elif code == CUTOUT:
-        _erase(src, place, dst, (top + 1) // 2)
+        _erase(src, values, dst, (top + 1) // 2)
+    elif code == MATRIX:
+        _mix(src, values, dst, top)
     else:
-        _warp(src, place, dst, bilinear)
+        _warp(src, values, dst, bilinear)
 
 
 @kernel
-def _wanders(code: Any, place: Any) -> Any:
+def _wanders(code: Any, values: Any) -> Any:
     """A resampling that crosses rows. It pays to bring the image into the cache in one sweep before that."""
-    return code < BRIGHTNESS and place[3] != 0.0
+    return code == WARP and values[3] != 0.0
+
+
+@kernel
+def _is_table(code: Any) -> Any:
+    return code in (BRIGHTNESS, CONTRAST) or (POSTERIZE <= code <= INVERT) or (GAMMA <= code <= WINDOW)
 
 
 @kernel
@@ -416,17 +506,16 @@ def _reset(tables: Any) -> None:
 
 
 @kernel
-def run(images: Any, out: Any, codes: Any, parameters: Any, places: Any, top: Any, bilinear: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
-    """Carry out one program per image.
+def run(images: Any, out: Any, codes: Any, values: Any, top: Any, bilinear: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
+    """Carry out the stages of each image.
 
     Args:
         images: (n, h, w, c), C order.
         out: the same shape and dtype.
-        codes: int64 (n, k), negative where a slot is not used.
-        parameters: float64 (n, k).
-        places: float64 (n, k, 6): the inverse matrix of an affine op; x0, y0, x1, y1 of a Cutout.
+        codes: int64 (n, k), negative where nothing is done.
+        values: float64 (n, k, 12), see :class:`augment.compile.Compiled`.
         top: 255 or 65535.
-        bilinear: how affine ops resample.
+        bilinear: how warps resample.
 
     Runs of lookup tables are composed and applied once. The image wanders between ``out`` and one
     scratch image, so that nothing is ever read where it is being written.
@@ -441,24 +530,24 @@ def run(images: Any, out: Any, codes: Any, parameters: Any, places: Any, top: An
         where = 0  # 0: still in `images`, 1: in `out`, 2: in `scratch`
         pending, counted = False, False
         for slot in range(codes.shape[1]):
-            code, parameter = codes[i, slot], parameters[i, slot]
-            if code <= 0 or (code == COLOR and c == 1):
+            code = codes[i, slot]
+            if code < 0:
                 continue
-            if code in (BRIGHTNESS, CONTRAST) or (POSTERIZE <= code <= INVERT):
+            if _is_table(code):
                 if not pending:
                     _reset(tables)
                     pending, counted = True, False
-                counted = _append(code, parameter, src, tables, histogram, counted, step, top)
+                counted = _append(code, values[i, slot], src, tables, histogram, counted, step, top)
                 continue
             if pending:
                 into = result if where == 0 else src
                 _look_up(src, tables, into)
                 src, where, pending = into, max(where, 1), False
-            if where == 0 and _wanders(code, places[i, slot]):
+            if where == 0 and _wanders(code, values[i, slot]):
                 _copy(src.reshape(h * w * c), scratch.reshape(h * w * c))
                 src, where = scratch, 2
             dst = scratch if where == 1 else result
-            _stage(code, parameter, places[i, slot], src, dst, top, bilinear)
+            _stage(code, values[i, slot], src, dst, top, bilinear)
             src, where = dst, 2 if where == 1 else 1
         if pending:
             _look_up(src, tables, result)

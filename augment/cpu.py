@@ -9,8 +9,8 @@ Pillow 13 is the reference for uint8, bit for bit:
 - Posterize keeps the upper bits; 0 bits, which old published policies contain and Pillow refuses, count as 1.
   Solarize inverts from a threshold on. AutoContrast stretches each channel in float64. Equalize as in
   ``PIL.ImageOps``.
-- Affine ops: nearest neighbour in 16.16 fixed point or bilinear, black outside. Shears are about the top-left
-  corner, rotations about the centre, translations by whole pixels.
+- Warps: nearest neighbour in 16.16 fixed point (float64 in perspective) or bilinear, black outside. Shears are
+  about the top-left corner, rotations about the centre, translations by whole pixels.
 - Cutout (not in Pillow): a square of ``int(parameter * min(h, w))`` pixels of mid-grey, 128, about a place
   drawn uniformly over the image, cut off at its edges (DeVries and Taylor, 2017).
 
@@ -19,98 +19,35 @@ Posterize to b < 8 bits keeps the b highest (8 changes nothing, on either depth)
 65,535 pixels to do anything, as its integer step is 0 below. Images that are neither grey nor RGB take the
 rounded mean of their channels for L.
 
-Runs of lookup-table ops are fused into one table; AutoContrast and Equalize see the histogram that they would
-have seen (it is pushed through the tables), so the fusion is exact. Geometric ops are *not* merged: two
-resamplings stay two, as in Pillow.
+What is fused, and when that is exact: :mod:`augment.compile`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Literal
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from augment.ops import NAMES, Applied, Program, Space, find
+from augment.compile import CALLS, Compiled, Resampling, compile_programs
+from augment.ops import Op, Program, Shape, Space, by_code
+from augment.programs import Programs
 from lake.errors import DeviceError
+from lake.parallel import cores, in_chunks
 
-__all__ = ["ABSENT", "Programs", "check_device", "execute", "matrix"]
+if TYPE_CHECKING:
+    from augment.targets import Targets
 
-ABSENT = -1
-"""The code of a slot in which nothing happens (Identity, 0, is an op that was chosen)."""
+__all__ = ["check_device", "execute", "run", "shape_of", "threads"]
 
-Resampling = Literal["nearest", "bilinear"]
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
 
-_TOPS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
-# A share times a side may come out just below a whole pixel.
-_SLACK = 1e-6
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Programs(Sequence[tuple[Applied, ...]]):
-    """One program per image, as arrays; reads like a sequence of tuples of ``Applied``.
-
-    Attributes:
-        codes: int64 (n, slots); ``ABSENT`` where a slot is not used.
-        parameters: float64 (n, slots).
-        x: float64 (n, slots): the places of Cutouts, shares of the width.
-        y: float64 (n, slots): shares of the height.
-
-    >>> Programs.of([[Applied("Rotate", 12.4)], []])[0][0].op
-    'Rotate'
-    """
-
-    codes: I64
-    parameters: F64
-    x: F64
-    y: F64
-
-    @classmethod
-    def empty(cls, n: int, slots: int) -> Programs:
-        """Programs in which nothing happens."""
-        return cls(
-            np.full((n, slots), ABSENT, np.int64), np.zeros((n, slots)), np.full((n, slots), 0.5),
-            np.full((n, slots), 0.5),
-        )  # fmt: skip
-
-    @classmethod
-    def of(cls, programs: Sequence[Program]) -> Programs:
-        """The arrays of programs given as sequences of ``Applied``."""
-        if isinstance(programs, cls):
-            return programs
-        made = cls.empty(len(programs), max((len(p) for p in programs), default=0))
-        for i, program in enumerate(programs):
-            for slot, step in enumerate(program):
-                made.codes[i, slot] = find(step.op).code
-                made.parameters[i, slot], made.x[i, slot], made.y[i, slot] = step.parameter, step.x, step.y
-        return made
-
-    def take(self, index: Sequence[int] | I64) -> Programs:
-        """The programs at these positions."""
-        i = np.asarray(index, np.int64)
-        return Programs(self.codes[i], self.parameters[i], self.x[i], self.y[i])
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return self.take(np.arange(len(self))[i])
-        return tuple(
-            Applied(NAMES[code], float(p), float(x), float(y))
-            for code, p, x, y in zip(self.codes[i], self.parameters[i], self.x[i], self.y[i], strict=True)
-            if code != ABSENT
-        )
-
-    def __iter__(self) -> Iterator[tuple[Applied, ...]]:
-        return (self[i] for i in range(len(self)))
+_TOPS = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
+_CHUNK = 1 << 19  # values that a thread takes at a time
+_BATCH, _IMAGE = 4, 3  # dimensions
 
 
 def check_device(device: str) -> None:
@@ -126,105 +63,232 @@ def check_device(device: str) -> None:
         )
 
 
+def threads() -> int:
+    """As many as this process may use; an engine that gives a worker fewer cores says so by OMP_NUM_THREADS."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(said), cores()) if said.isdigit() and int(said) > 0 else cores()
+
+
 def execute(
-    images: Any, programs: Sequence[Program], *, space: Space = "wide", resampling: Resampling = "nearest"
+    images: Any,
+    programs: Sequence[Program],
+    *,
+    space: Space = "wide",
+    resampling: Resampling = "nearest",
+    fuse: bool = True,
+    targets: Targets | None = None,
+    partners: Any = None,
 ) -> Any:
     """Carry out one program per image.
 
     Args:
-        images: uint8 or uint16, (n, h, w, c) or (n, h, w); or a sequence of (h, w, c) or (h, w) arrays of
-            any sizes.
+        images: uint8, uint16, or float32 in 0 .. 1, (n, h, w, c) or (n, h, w); or a sequence of (h, w, c) or
+            (h, w) arrays of any sizes.
         programs: as many; parameters are those of ``space``.
         space: in which translations are pixels ("wide") or shares of the side ("autoaugment").
-        resampling: of the affine ops.
+        resampling: of the warps.
+        fuse: False: consecutive warps stay as many resamplings.
+        targets: masks, boxes and keypoints that move along.
+        partners: as many images of the same shapes, for MixUp and CutMix.
 
     Returns:
-        New images: an array for an array, a list for a sequence.
+        New images: an array for an array, a list for a sequence. With targets, images and moved targets; with
+        partners, images and the partners' shares in the labels, float64 (n,).
 
     Raises:
         ValueError: the numbers differ, or a shape is none of those above.
-        TypeError: the dtype is neither uint8 nor uint16.
+        TypeError: for another dtype.
 
+    >>> from augment.ops import Applied
     >>> execute(np.array([[[1, 2], [3, 4]]], np.uint8), [[Applied("Invert", 0.0)]]).tolist()
     [[[254, 253], [252, 251]]]
     """
     if len(images) != len(programs):
         raise ValueError(f"{len(images)} images but {len(programs)} ids or programs: give one per image")
     made = Programs.of(programs)
+    if targets is not None and partners is not None:
+        raise ValueError("masks, boxes and keypoints cannot be mixed: give targets or partners, not both")
+    if targets is not None:
+        targets.check(len(images))
+    if partners is not None and len(partners) != len(images):
+        raise ValueError(f"{len(images)} images but {len(partners)} partners: give one per image")
+
+    def batch(numbers: Sequence[int], some: Array) -> tuple[Array, Any]:
+        """Of some images of one shape: the new ones, and what goes with them."""
+        compiled = compile_programs(
+            made.take(numbers), shape_of(some), space=space, resampling=resampling, fuse=fuse
+        )
+        if partners is not None:
+            from augment.mix import shares
+
+            others = partners if isinstance(images, np.ndarray) else np.stack([partners[i] for i in numbers])
+            return run(compiled, some, partners=others), shares(compiled)
+        done = run(compiled, some)
+        return done, None if targets is None else _moved(compiled, targets.take(numbers), numbers)
+
     if isinstance(images, np.ndarray):
-        return _batch(images, made, space, resampling)
-    arrays = [np.asarray(image) for image in images]
+        result, rest = batch(range(len(images)), images)
+        return result if rest is None else (result, rest)
+    return _in_groups([np.asarray(image) for image in images], batch, targets, mixed=partners is not None)
+
+
+def _in_groups(
+    arrays: Sequence[Array], batch: Callable[..., tuple[Array, Any]], targets: Targets | None, *, mixed: bool
+) -> Any:
+    """Images of any sizes, a batch for each shape."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, array in enumerate(arrays):
         groups.setdefault((array.shape, array.dtype), []).append(i)
-    result: list[Array] = [np.empty(0)] * len(arrays)
-    for positions in groups.values():
-        stacked = np.stack([arrays[i] for i in positions])
-        for i, image in zip(positions, _batch(stacked, made.take(positions), space, resampling), strict=True):
-            result[i] = image
-    return result
+    results: list[Array] = [np.empty(0)] * len(arrays)
+    parts, share = [], np.zeros(len(arrays))
+    for numbers in groups.values():
+        done, rest = batch(numbers, np.stack([arrays[i] for i in numbers]))
+        for i, image in zip(numbers, done, strict=True):
+            results[i] = image
+        if mixed:
+            share[numbers] = rest
+        parts.append((numbers, rest))
+    if mixed:
+        return results, share
+    return results if targets is None else (results, _together(targets, parts))
 
 
-def _batch(images: Array, programs: Programs, space: Space, resampling: Resampling) -> Array:
+def _moved(compiled: Compiled, targets: Targets, numbers: Sequence[int]) -> Targets:
+    from augment.targets import move
+
+    return move(compiled, targets, numbers)
+
+
+def _together(targets: Targets, parts: Sequence[tuple[list[int], Targets | None]]) -> Targets:
+    """The targets of groups of images, back in the order of the images."""
+    made: dict[str, Any] = {}
+    for name in ("masks", "boxes", "keypoints", "box_labels", "kept", "visible"):
+        values: dict[int, Any] = {}
+        for positions, part in parts:
+            found = getattr(part, name)
+            if found is not None and len(found):
+                values.update(zip(positions, found, strict=True))
+        if values:
+            ordered = [values[i] for i in sorted(values)]
+            made[name] = tuple(ordered) if name in {"kept", "visible"} else ordered
+    return replace(targets, **made)
+
+
+def shape_of(images: Array) -> Shape:
+    """The shape of a batch, checked.
+
+    Raises:
+        ValueError: it is neither (n, h, w, c) nor (n, h, w).
+        TypeError: the dtype has no exact definition.
+    """
     if images.dtype not in _TOPS:
-        raise TypeError(f"images of dtype {images.dtype}: only uint8 and uint16 have exact definitions here")
-    if images.ndim not in (3, 4):
+        raise TypeError(f"images of dtype {images.dtype}: give uint8, uint16, or float32 of 0 .. 1")
+    if images.ndim not in {_BATCH, _IMAGE}:
         raise ValueError(f"images of shape {images.shape}: give (n, h, w, c), (n, h, w), or a list of images")
+    h, w, c = images.shape[1:] if images.ndim == _BATCH else (*images.shape[1:], 1)
+    return Shape(h, w, c, _TOPS[images.dtype])
+
+
+def run(compiled: Compiled, images: Array, *, partners: Array | None = None) -> Array:
+    """Carry out what was compiled, on all cores.
+
+    Args:
+        compiled: for as many images, of this shape.
+        images: uint8, uint16 or float32, (n, h, w, c) or (n, h, w).
+        partners: as many, for the ops that mix.
+
+    Returns:
+        New images of the same shape and dtype.
+
+    Raises:
+        ValueError: it was compiled for others, a float is not finite, or there are no fitting partners.
+    """
+    if len(compiled) != len(images) or shape_of(images) != compiled.shape:
+        raise ValueError(
+            f"compiled for {len(compiled)} images of {tuple(compiled.shape[:3])}, "
+            f"not for {images.dtype} {images.shape}"
+        )
     if images.size == 0:
         return images.copy()
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        bad = [i for i in range(len(images)) if not np.isfinite(images[i]).all()]
+        raise ValueError(
+            f"{len(bad)} of {len(images)} images hold NaN or infinity, the first is number {bad[0]}: replace "
+            "such pixels (for instance by np.nan_to_num) or leave the images out"
+        )
+    if partners is not None and (partners.shape != images.shape or partners.dtype != images.dtype):
+        raise ValueError(
+            f"partners are {partners.dtype} {partners.shape}, images {images.dtype} {images.shape}: "
+            "they must be alike"
+        )
     # The kernel is compiled for writable C order; a read-only or strided array is copied here.
-    four = np.require(images if images.ndim == 4 else images[..., None], requirements=["C", "W"])  # noqa: PLR2004
-    from augment import _kernels
-
-    _, h, w, _ = four.shape
+    four = np.require(images if images.ndim == _BATCH else images[..., None], requirements=["C", "W"])
     out = np.empty_like(four)
-    _kernels.run(
-        four, out, np.ascontiguousarray(programs.codes), np.ascontiguousarray(programs.parameters),
-        _geometry(programs, w, h, space), _TOPS[images.dtype], resampling == "bilinear",
-    )  # fmt: skip
+    called = np.asarray((compiled.codes >= CALLS).any(axis=1) | (images.dtype.kind == "f"))
+
+    def work(start: int, stop: int) -> None:
+        if called[start:stop].any():
+            for i in range(start, stop):
+                _one(compiled, i, four, out, partners)
+        else:
+            _kernel(compiled, slice(start, stop), slice(None), four[start:stop], out[start:stop])
+
+    in_chunks(threads(), len(four), max(1, _CHUNK // four[0].size), work)
     return out.reshape(images.shape)
 
 
-def _geometry(programs: Programs, w: int, h: int, space: Space) -> F64:
-    """Inverse matrices of the affine ops and boxes of the Cutouts: float64 (n, slots, 6)."""
-    made = np.zeros((*programs.codes.shape, 6))
-    for code in np.unique(programs.codes[programs.codes > 0]):
-        op = find(NAMES[code])
-        mine = programs.codes == code
-        if op.kind == "affine":
-            values, inverse = np.unique(programs.parameters[mine], return_inverse=True)
-            made[mine] = np.array([matrix(op.name, float(v), w, h, space) for v in values])[inverse]
-        elif op.kind == "erase":
-            side = np.floor(programs.parameters[mine] * min(h, w) + _SLACK)
-            left = np.floor(programs.x[mine] * w) - side // 2
-            top = np.floor(programs.y[mine] * h) - side // 2
-            box = np.stack([left, top, left + side, top + side], axis=1)
-            made[mine, :4] = np.clip(box, 0, [w, h, w, h])
+def _kernel(compiled: Compiled, rows: slice, slots: slice, images: Array, out: Array) -> None:
+    """The stages that are not calls, in one kernel."""
+    from augment import _kernels
+
+    _kernels.run(
+        images, out, np.ascontiguousarray(compiled.codes[rows, slots]),
+        np.ascontiguousarray(compiled.values[rows, slots]), int(compiled.shape.top),
+        compiled.resampling == "bilinear",
+    )  # fmt: skip
+
+
+def _one(compiled: Compiled, i: int, images: Array, out: Array, partners: Array | None) -> None:
+    """One image with calls among its stages: the stages between them go to the kernel."""
+    image, at = images[i], 0
+    codes = compiled.codes[i]
+    row = slice(i, i + 1)
+    for slot in [*np.flatnonzero(codes >= CALLS), len(codes)]:
+        if at < slot and (codes[at:slot] >= 0).any():
+            image = _segment(compiled, row, slice(at, slot), image)
+        if slot < len(codes):
+            op = by_code(int(codes[slot]))
+            if op.kind == "mix":
+                done = op.mix(image, _partner(op, partners, i, image), compiled.values[i, slot])
+            else:
+                done = op.call(image, compiled.values[i, slot], compiled.keys[i, slot])
+            image = _checked(done, image, op)
+        at = slot + 1
+    out[i] = image
+
+
+def _segment(compiled: Compiled, row: slice, slots: slice, image: Array) -> Array:
+    """Some stages of one image that are not calls."""
+    if image.dtype.kind == "f":
+        from augment import float32
+
+        codes, values = compiled.codes[row, slots][0], compiled.values[row, slots][0]
+        return float32.run(image, codes, values, bilinear=compiled.resampling == "bilinear")
+    made = np.empty_like(image)
+    _kernel(compiled, row, slots, image[None], made[None])
     return made
 
 
-@lru_cache(maxsize=4096)
-def matrix(
-    name: str, parameter: float, w: int, h: int, space: Space = "wide"
-) -> tuple[float, float, float, float, float, float]:
-    """The inverse matrix of an affine op: the output pixel (x, y) shows (a x + b y + c, d x + e y + f).
+def _partner(op: Op, partners: Array | None, i: int, image: Array) -> Array:
+    if partners is None:
+        raise ValueError(f"{op.name} mixes an image with another one: give partners=, one image for each")
+    found: Array = partners[i].reshape(image.shape)
+    return found
 
-    >>> matrix("TranslateX", 3.0, 10, 10)
-    (1.0, 0.0, -3.0, 0.0, 1.0, 0.0)
-    """
-    if name == "ShearX":
-        return (1.0, parameter, 0.0, 0.0, 1.0, 0.0)
-    if name == "ShearY":
-        return (1.0, 0.0, 0.0, parameter, 1.0, 0.0)
-    if name in ("TranslateX", "TranslateY"):
-        side = 1.0 if space == "wide" else float(w if name == "TranslateX" else h)
-        pixels = float(math.trunc(parameter * side + math.copysign(_SLACK, parameter)))
-        return (
-            (1.0, 0.0, -pixels, 0.0, 1.0, 0.0) if name == "TranslateX" else (1.0, 0.0, 0.0, 0.0, 1.0, -pixels)
+
+def _checked(made: Array, given: Array, op: Op) -> Array:
+    if made.shape != given.shape or made.dtype != given.dtype:
+        raise ValueError(
+            f"{op.name} made {made.dtype} {made.shape} of {given.dtype} {given.shape}: an op keeps both"
         )
-    if name == "Rotate":
-        angle = -math.radians(parameter % 360.0)
-        cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
-        x, y = -w / 2, -h / 2
-        return (cos, sin, cos * x + sin * y + w / 2, -sin, cos, -sin * x + cos * y + h / 2)
-    raise ValueError(f"{name} is not an affine op")
+    return np.require(made, requirements=["C", "W"])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from augment import rng
-from augment.cpu import ABSENT, Programs
-from augment.ops import NAMES, OPS
+from augment.ops import by_code, find
+from augment.programs import ABSENT, Programs
+from augment.schedule import Schedule
 
 if TYPE_CHECKING:
     from augment.policy import Policy
@@ -21,30 +23,55 @@ __all__ = ["draw"]
 _STRIDE = 64
 _PER_CHOICE = 5
 _FAIR = 0.5
+_MOST_CELLS = 1 << 22  # of distinct draws: rows x sub-policies held at once
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 
 class _Table:
-    """A policy as arrays (sub-policies x choices), padded with ``ABSENT``."""
+    """A policy without schedules as arrays (sub-policies x choices), padded with ``ABSENT``."""
 
     def __init__(self, policy: Policy) -> None:
         shape = (len(policy.subpolicies), max(len(sub.choices) for sub in policy.subpolicies))
         self.codes = np.full(shape, ABSENT, np.int64)
-        self.probability, self.low, self.high = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        self.probability, self.laws = np.zeros(shape), np.zeros((*shape, 5))
+        self.signed = np.ones(shape, bool)
         for s, sub in enumerate(policy.subpolicies):
             for j, choice in enumerate(sub.choices):
-                self.codes[s, j] = OPS[choice.op].code
-                self.probability[s, j] = choice.probability
-                self.low[s, j], self.high[s, j] = choice.levels
-        weights = np.array([sub.weight for sub in policy.subpolicies], np.float64)
-        self.cumulative = np.cumsum(weights) / weights.sum()
+                self.codes[s, j] = find(choice.spelt).code
+                self.probability[s, j] = _number(choice.probability)
+                self.laws[s, j] = choice.law(policy.space)
+                self.signed[s, j] = choice.signed
+        # What draw() reads: where there is no spread, the two ends.
+        self.low, self.high = self.laws[..., 0], self.laws[..., 1]
+        self.weights = np.array([_number(sub.weight) for sub in policy.subpolicies], np.float64)
+        self.cumulative = np.cumsum(self.weights) / self.weights.sum()
 
-    def pick(self, u: F64) -> I64:
-        """Sub-policies by weight. The last edge may come out just under 1: hence the minimum."""
-        found = np.searchsorted(self.cumulative, u, side="right")
-        return np.minimum(found, len(self.cumulative) - 1).astype(np.int64)
+    def pick(self, u: F64, taken: Sequence[I64] = ()) -> I64:
+        """Sub-policies by weight, none of those taken. The last edge may be just under 1: hence the minimum."""
+        if not taken:
+            found = np.searchsorted(self.cumulative, u, side="right")
+            return np.minimum(found, len(self.cumulative) - 1).astype(np.int64)
+        made = np.empty(len(u), np.int64)
+        rows = max(1, _MOST_CELLS // len(self.weights))
+        for start in range(0, len(u), rows):
+            part = slice(start, start + rows)
+            left = np.repeat(self.weights[None], len(u[part]), axis=0)
+            for one in taken:
+                left[np.arange(len(left)), one[part]] = 0.0
+            edges = np.cumsum(left, axis=1)
+            aim = u[part] * edges[:, -1]
+            # A product may round up to the last edge: the last one with a weight then.
+            last = len(self.weights) - 1 - np.argmax(left[:, ::-1] > 0, axis=1)
+            made[part] = np.minimum((edges <= aim[:, None]).sum(axis=1), last)
+        return made
+
+
+def _number(value: float | Schedule) -> float:
+    if isinstance(value, Schedule):
+        raise TypeError("a policy with schedules has no draws of its own: take Policy.at(epoch)")
+    return value
 
 
 def draw(policy: Policy, stream: rng.Stream) -> Programs:
@@ -66,6 +93,7 @@ def draw(policy: Policy, stream: rng.Stream) -> Programs:
             programs.codes[:, slot] = codes
             programs.parameters[:, slot] = _parameters(codes, level, sign, policy)
             programs.x[:, slot], programs.y[:, slot] = u[:, 3], u[:, 4]
+    programs.keys[:] = stream.keys(range(programs.codes.shape[1]))
     return programs
 
 
@@ -79,6 +107,6 @@ def _parameters(codes: I64, level: F64, sign: F64, policy: Policy) -> F64:
     values = np.zeros(len(codes))
     for code in np.unique(codes[codes != ABSENT]):
         mine = codes == code
-        span = OPS[NAMES[code]].range(policy.space)
+        span = by_code(int(code)).range(policy.space)
         values[mine] = span.parameter(level[mine], sign[mine])
     return values

@@ -10,106 +10,44 @@ range.
 - TrivialAugment: 14 sub-policies of one choice with magnitudes from all 31 bins, one draw.
 
 A magnitude is a *level* in 0 .. 1 of the op's range in the policy's ``space`` (:mod:`augment.ops`).
+Magnitudes, probabilities and weights may depend on the epoch (:mod:`augment.schedule`).
 """
 
 from __future__ import annotations
 
 import json
+import math
+import operator
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from hashlib import blake2b
-from html import escape
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from augment import rng
+from augment.choices import Choice, SubPolicy, Value
 from augment.ops import NAMES, Program, Space, describe, find
+from augment.schedule import Schedule
 
 if TYPE_CHECKING:
-    from augment.cpu import Programs
+    from augment.compile import Compiled
+    from augment.programs import Programs
+    from augment.targets import Targets
 
 __all__ = ["Choice", "Policy", "SubPolicy"]
 
-Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
-
-_MOST_CHOICES = 12  # what the draw indices of one drawn sub-policy have room for, see augment.draw
 _VERSION = "gristmill-policy-1"  # part of the digest: a change of what a policy means changes its name
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Choice(_Value):
-    """One op of a sub-policy.
-
-    Attributes:
-        op: a name of :data:`augment.ops.NAMES`.
-        probability: with which it is carried out.
-        magnitude: a level in 0 .. 1, or (low, high) to draw one from; always 0 where the op has none.
-
-    >>> Choice(op="Rotate", probability=0.7, magnitude=(0, 0.5))
-    Choice(op='Rotate', probability=0.7, magnitude=(0.0, 0.5))
-    """
-
-    op: str
-    probability: Share = 1.0
-    magnitude: Share | tuple[Share, Share] = 0.0
-
-    @field_validator("op")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return find(name).name
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_magnitude(cls, data: object) -> object:
-        # Equal behaviour, equal value: an op without magnitude has exactly one spelling.
-        if isinstance(data, Mapping) and data.get("op") in NAMES and not find(data["op"]).has_magnitude:
-            return {**data, "magnitude": 0.0}
-        return data
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        low, high = self.levels
-        if low > high:
-            raise ValueError(f"magnitude {low} .. {high}: the lower level comes first")
-        return self
-
-    @property
-    def levels(self) -> tuple[float, float]:
-        """The lowest and the highest level."""
-        return self.magnitude if isinstance(self.magnitude, tuple) else (self.magnitude, self.magnitude)
-
-    def below(self, ceiling: float) -> Choice:
-        """The same choice with no level above ``ceiling``."""
-        low, high = (min(level, ceiling) for level in self.levels)
-        return self.model_copy(update={"magnitude": (low, high) if isinstance(self.magnitude, tuple) else low})
-
-
-class SubPolicy(_Value):
-    """Choices that are carried out one after the other, and how often they are drawn.
-
-    In place of the mapping a plain list of choices may stand.
-    """
-
-    choices: Annotated[tuple[Choice, ...], Field(min_length=1, max_length=_MOST_CHOICES)]
-    weight: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_list(cls, data: object) -> object:
-        if isinstance(data, (list, tuple)):
-            return {"choices": data}
-        return {"choices": (data,)} if isinstance(data, Choice) else data
-
-
-class Policy(_Value):
+class Policy(Value):
     """What to do to images, at random but reproducibly: a value that goes to JSON and back.
 
     Attributes:
         subpolicies: what is drawn from.
         draws: how many sub-policies are drawn for an image (independently, with replacement).
+        distinct: no sub-policy is drawn twice for one image.
+        until: from that epoch on nothing is drawn; None: no end.
         bins: a level drawn from (low, high) is one of that many evenly spaced ones; None: any.
         space: which magnitude ranges the levels refer to.
         resampling: of the geometric ops.
@@ -124,12 +62,22 @@ class Policy(_Value):
     (2, 8, 8, 3)
     """
 
+    _later = ("distinct", "until")
+
     subpolicies: Annotated[tuple[SubPolicy, ...], Field(min_length=1)]
     draws: Annotated[int, Field(ge=0, le=64)] = 1
     bins: Annotated[int, Field(ge=2, le=1 << 16)] | None = 31
     space: Space = "wide"
     resampling: Literal["nearest", "bilinear"] = "nearest"
     name: str = ""
+    distinct: bool = False
+    until: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.distinct and self.draws > len(self.subpolicies):
+            raise ValueError(f"{self.draws} distinct draws from {len(self.subpolicies)} sub-policies")
+        return self
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -144,7 +92,64 @@ class Policy(_Value):
     def ops(self) -> tuple[str, ...]:
         """The ops that can occur, in the table's order."""
         seen = {choice.op for sub in self.subpolicies for choice in sub.choices}
-        return tuple(name for name in NAMES if name in seen)
+        return (*(name for name in NAMES if name in seen), *sorted(seen - set(NAMES)))
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the policy is another one in another epoch."""
+        return self.until is not None or any(sub.at(0) is not sub for sub in self.subpolicies)
+
+    def at(self, epoch: int) -> Policy:
+        """The policy of one epoch, without schedules: what :meth:`draw` draws from in that epoch.
+
+        Args:
+            epoch: 0 .. 2**32 - 1.
+
+        >>> warm = Schedule.ramp(0.0, 0.5, over=10)
+        >>> policy = Policy(subpolicies=[[Choice(op="Rotate", magnitude=warm)]], until=90)
+        >>> policy.at(5).subpolicies[0].choices[0].magnitude, policy.at(90).draws
+        (0.25, 0)
+        """
+        if not self.scheduled:
+            return self
+        live = tuple(sub.at(epoch) for sub in self.subpolicies if sub.weight_at(epoch) > 0)
+        ended = self.until is not None and epoch >= self.until
+        draws = 0 if ended or not live else min(self.draws, len(live)) if self.distinct else self.draws
+        idle = (SubPolicy(choices=(Choice(op="Identity"),)),)
+        return self.model_copy(update={"subpolicies": live or idle, "draws": draws, "until": None})
+
+    def off_for_last(self, epochs: int, *, of: int) -> Policy:
+        """The policy that does nothing in the last ``epochs`` of a training of ``of`` epochs.
+
+        >>> Policy(subpolicies=[[Choice(op="Invert")]]).off_for_last(15, of=300).until
+        285
+        """
+        if not 0 <= epochs <= of:
+            raise ValueError(f"the last {epochs} of {of} epochs: give 0 .. {of}")
+        return self.model_copy(update={"until": of - epochs})
+
+    def weighted(self, weights: Mapping[str, float]) -> Policy:
+        """The policy with each sub-policy's weight multiplied by those of its ops; a weight of 0 takes it out.
+
+        >>> policy = Policy(subpolicies=[[Choice(op="Rotate")], [Choice(op="Invert")]])
+        >>> [sub.weight for sub in policy.weighted({"Rotate": 3}).subpolicies]
+        [3.0, 1.0]
+        """
+        factors = {find(name).name: weight for name, weight in weights.items()}
+        for name, factor in factors.items():
+            if not 0.0 <= factor < math.inf:
+                raise ValueError(f"the weight of {name} must be 0 or more, not {factor}")
+        kept = []
+        for sub in self.subpolicies:
+            factor = math.prod(factors.get(choice.op, 1.0) for choice in sub.choices)
+            old = sub.weight
+            if isinstance(old, Schedule):
+                new: float | Schedule = old.mapped(partial(operator.mul, factor))
+            else:
+                new = old * factor
+            if factor > 0:
+                kept.append(sub.model_copy(update={"weight": new}))
+        return self._of(kept)
 
     def draw(self, ids: object, seed: int = 0, epoch: int = 0) -> Programs:
         """What happens to each image: a sequence with one program (a tuple of ``Applied``) per id.
@@ -158,19 +163,60 @@ class Policy(_Value):
 
         return draw(self, rng.Stream(ids, seed, epoch))
 
-    def apply(self, images: Any, ids: object, *, seed: int = 0, epoch: int = 0, device: str = "cpu") -> Any:
+    def compile(
+        self,
+        ids: object,
+        *,
+        size: tuple[int, ...],
+        seed: int = 0,
+        epoch: int = 0,
+        bits: int = 8,
+        fuse: bool = True,
+    ) -> Compiled:
+        """What an executor would do to images of one size: ``.explain()`` says what was fused.
+
+        Args:
+            ids: what :func:`augment.rng.halves` takes.
+            size: (height, width) or (height, width, channels); three channels unless said.
+            seed: 0 .. 2**64 - 1.
+            epoch: 0 .. 2**32 - 1.
+            bits: 8 or 16.
+            fuse: False: every op on its own.
+        """
+        from augment.compile import compile_programs
+        from augment.ops import Shape
+
+        h, w, c = (*size, 3)[:3]
+        shape = Shape(h, w, c, (1 << bits) - 1)
+        programs = self.draw(ids, seed, epoch)
+        return compile_programs(programs, shape, space=self.space, resampling=self.resampling, fuse=fuse)
+
+    def apply(
+        self,
+        images: Any,
+        ids: object,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        targets: Targets | None = None,
+        partners: Any = None,
+        device: str = "cpu",
+    ) -> Any:
         """Augment images: what happens to one depends on its id, seed and epoch, on nothing else.
 
         Args:
-            images: uint8 or uint16, (n, h, w, c) or (n, h, w); or a list of (h, w, c) or (h, w)
-                arrays of any sizes.
+            images: uint8, uint16, or float32 in 0 .. 1, (n, h, w, c) or (n, h, w); or a list of (h, w, c) or
+                (h, w) arrays of any sizes.
             ids: one per image; what :func:`augment.rng.halves` takes.
             seed: 0 .. 2**64 - 1.
             epoch: 0 .. 2**32 - 1.
+            targets: masks, boxes and keypoints, which geometric ops move along.
+            partners: as many images of the same shapes, for MixUp and CutMix (:mod:`augment.mix`).
             device: "cpu".
 
         Returns:
-            New images, the same kind as given.
+            New images, the same kind as given. With targets: the images, and the targets as they are now. With
+            partners: the images, and of each label the share that is the partner's, float64 (n,).
 
         Raises:
             lake.errors.DeviceError: for any other device.
@@ -180,7 +226,10 @@ class Policy(_Value):
         from augment import cpu
 
         cpu.check_device(device)
-        return cpu.execute(images, self.draw(ids, seed, epoch), space=self.space, resampling=self.resampling)
+        return cpu.execute(
+            images, self.draw(ids, seed, epoch), space=self.space, resampling=self.resampling, targets=targets,
+            partners=partners,
+        )  # fmt: skip
 
     def describe(self, program: Program) -> str:
         """A drawn program in words, such as ``Rotate 12.4° · Posterize 5 bits``."""
@@ -203,14 +252,14 @@ class Policy(_Value):
             if not 0.0 <= ceiling <= 1.0:
                 raise ValueError(f"the ceiling of {name} must lie in 0 .. 1, not {ceiling}")
         return self._mapped(
-            lambda c: c.below(limits[c.op]) if c.op in limits and find(c.op).has_magnitude else c
+            lambda c: c.below(limits[c.op], self.space) if c.op in limits and find(c.spelt).has_magnitude else c
         )
 
     def restricted(
         self, *, only: Iterable[str] | None = None, ceilings: Mapping[str, float] | None = None
     ) -> Policy:
         """The policy with only these ops, each up to its ceiling: what a screen has found harmless."""
-        kept = self if only is None else self.without(set(NAMES) - {find(name).name for name in only})
+        kept = self if only is None else self.without(set(self.ops) - {find(name).name for name in only})
         return kept.with_ceilings(ceilings or {})
 
     def _mapped(self, change: Callable[[Choice], Choice | None]) -> Policy:
@@ -219,9 +268,13 @@ class Policy(_Value):
             choices = tuple(new for choice in sub.choices if (new := change(choice)) is not None)
             if choices:
                 subpolicies.append(sub.model_copy(update={"choices": choices}))
+        return self._of(subpolicies)
+
+    def _of(self, subpolicies: list[SubPolicy]) -> Policy:
         if not subpolicies:
             subpolicies = [SubPolicy(choices=(Choice(op="Identity"),))]
-        return self.model_copy(update={"subpolicies": tuple(subpolicies)})
+        draws = min(self.draws, len(subpolicies)) if self.distinct else self.draws
+        return self.model_copy(update={"subpolicies": tuple(subpolicies), "draws": draws})
 
     def explain(self) -> str:
         """The policy in words, one line per sub-policy (or op, where each has one choice).
@@ -230,48 +283,11 @@ class Policy(_Value):
         spin: 1 of 1 sub-policy per image, magnitudes of the wide space in 31 bins, nearest resampling
           100.0 %  Rotate: always, 0.0° to ±135.0°
         """
-        many = len(self.subpolicies)
-        bins = (
-            "any levels" if self.bins is None else f"magnitudes of the {self.space} space in {self.bins} bins"
-        )
-        noun = "sub-policy" if many == 1 else "sub-policies"
-        what = f"{self.name or 'policy'}: {self.draws} of {many} {noun} per image"
-        head = f"{what}, {bins}, {self.resampling} resampling"
-        total = sum(sub.weight for sub in self.subpolicies)
-        lines = [
-            f"  {100 * sub.weight / total:5.1f} %  " + "; then ".join(self._words(c) for c in sub.choices)
-            for sub in self.subpolicies
-        ]
-        return "\n".join([head, *lines])
+        from augment import words
 
-    def _words(self, choice: Choice) -> str:
-        often = "always" if choice.probability == 1 else f"{100 * choice.probability:.0f} % of the time"
-        return f"{choice.op}: {often}{', ' if find(choice.op).has_magnitude else ''}{self._reach(choice)}"
-
-    def _reach(self, choice: Choice) -> str:
-        op = find(choice.op)
-        if not op.has_magnitude:
-            return ""
-        span = op.range(self.space)
-        ends = []
-        for level in dict.fromkeys(choice.levels):
-            values = [
-                float(span.parameter(level, sign)) * span.scale for sign in ((-1, 1) if span.signed else (1,))
-            ]
-            if span.signed and span.zero == 0 and values[1]:
-                ends.append("±" + span.words.replace(":+", ":").format(p=values[1]))
-            else:
-                ends.append(" or ".join(dict.fromkeys(span.words.format(p=v) for v in values)))
-        return " to ".join(ends).replace("+0", "0")
+        return words.explain(self)
 
     def _repr_html_(self) -> str:
-        total = sum(sub.weight for sub in self.subpolicies)
-        rows = []
-        for number, sub in enumerate(self.subpolicies, 1):
-            for place, c in enumerate(sub.choices):
-                first = (f"{number}", f"{100 * sub.weight / total:.1f} %") if place == 0 else ("", "")
-                cells = (*first, c.op, f"{c.probability:.2f}", self._reach(c))
-                rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
-        heads = "".join(f"<th>{h}</th>" for h in ("#", "share", "op", "p", "magnitude"))
-        caption = escape(self.explain().splitlines()[0])
-        return f"<table><caption>{caption}</caption><tr>{heads}</tr>{''.join(rows)}</table>"
+        from augment import words
+
+        return words.table(self)

@@ -13,7 +13,7 @@ from typing import Literal
 from augment.ops import find
 from augment.policy import Choice, Policy, SubPolicy
 
-__all__ = ["PRESETS", "autoaugment", "preset", "randaugment", "trivial_augment_wide"]
+__all__ = ["DEFAULT_BINS", "PRESETS", "autoaugment", "preset", "randaugment", "trivial_augment_wide"]
 
 # One sub-policy per field between semicolons: op, probability in tenths, level 0 .. 9 (where it has one).
 _AUTOAUGMENT = {
@@ -49,6 +49,8 @@ _AUTOAUGMENT = {
         ShearX 7 2, Invert 1""",
 }
 _TOP_LEVEL = 9
+DEFAULT_BINS = 31
+"""Of RandAugment and TrivialAugment."""
 
 # RandAugment's and TrivialAugment's ops: no Invert, no Cutout.
 _FOURTEEN = (
@@ -79,7 +81,7 @@ def autoaugment(dataset: Literal["imagenet", "cifar10", "svhn"] = "imagenet") ->
     )
 
 
-def randaugment(num_ops: int = 2, magnitude: int = 9, bins: int = 31) -> Policy:
+def randaugment(num_ops: int = 2, magnitude: int = 9, bins: int = DEFAULT_BINS) -> Policy:
     """RandAugment (Cubuk et al., NeurIPS 2020): ``num_ops`` ops at one magnitude out of ``bins``.
 
     >>> randaugment(num_ops=3).draws
@@ -97,7 +99,7 @@ def randaugment(num_ops: int = 2, magnitude: int = 9, bins: int = 31) -> Policy:
     )
 
 
-def trivial_augment_wide(bins: int = 31) -> Policy:
+def trivial_augment_wide(bins: int = DEFAULT_BINS) -> Policy:
     """TrivialAugment Wide (Müller and Hutter, ICCV 2021): one op, uniform, at a uniform magnitude.
 
     >>> trivial_augment_wide().draws
@@ -124,15 +126,24 @@ PRESETS: Mapping[str, Callable[[], Policy]] = MappingProxyType(
 
 
 def preset(name: str) -> Policy:
-    """The policy of that name in :data:`PRESETS`.
+    """The policy of that name in :data:`PRESETS`, or of a timm or torchvision string.
+
+    Raises:
+        ValueError: there is none; the message says which one may be meant, or what is wrong with the string.
 
     >>> preset("trivial_augment_wide").name
     'trivial-augment-wide'
+    >>> preset("rand-m7-n3").draws
+    3
     """
     from difflib import get_close_matches
 
-    if name not in PRESETS:
-        close = get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(PRESETS)}"
-        raise ValueError(f"no policy is called {name!r}: {hint}")
-    return PRESETS[name]()
+    if name in PRESETS:
+        return PRESETS[name]()
+    from augment.interchange import named
+
+    if (policy := named(name)) is not None:
+        return policy
+    close = get_close_matches(name, PRESETS, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(PRESETS)}, and strings of timm"
+    raise ValueError(f"no policy is called {name!r}: {hint}")

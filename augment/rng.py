@@ -7,6 +7,9 @@ gives every record the same numbers. The generator is Philox4x32-10 (Salmon, Mor
 1. ``h = philox(counter=_id, key=seed)``: for one seed a bijection of the 128 bits of the ``_id``,
 2. ``block = philox(counter=(index // 2, epoch, h2, h3), key=(h0, h1))``: 128 random bits, that is
    two draws of 53 bits.
+
+An op that needs many numbers (noise for every pixel, say) gets 128 such bits as a *key* of its own, from the
+blocks from 2**31 on, and counts with it: ``philox(counter=(index, 0, k2, k3), key=(k0, k1))``.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Stream", "halves", "integers", "philox4x32", "uniform"]
+__all__ = ["Stream", "generator", "halves", "integers", "of_keys", "philox4x32", "uniform"]
 
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
@@ -31,6 +34,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 _IDS = "32 lower-case hexadecimal digits each, a uint64 array (n, 2), or an array of n non-negative integers"
 _PAIR = 2  # an id is two 64-bit halves
+_KEYS = 1 << 31  # the first block that is a key
 
 
 def philox4x32(counter: U32, key: U32) -> U32:
@@ -148,13 +152,46 @@ class Stream:
     def uniforms(self, indices: Sequence[int]) -> F64:
         """Uniform numbers in [0, 1) with 53 bits: float64 (n, len(indices))."""
         blocks = sorted({i // 2 for i in indices})
-        words = self.bits(blocks).astype(np.uint64).reshape(len(self), 2 * len(blocks), 2)
-        # The usual recipe for doubles from two words (numpy.random's and the Mersenne Twister's).
-        values = (words[..., 0] >> np.uint64(5)) * np.uint64(1 << 26) + (words[..., 1] >> np.uint64(6))
+        values = _doubles(self.bits(blocks))
         place = {block: position for position, block in enumerate(blocks)}
-        columns = [2 * place[i // 2] + i % 2 for i in indices]
-        result: F64 = values[:, columns].astype(np.float64) * 2.0**-53
-        return result
+        return values[:, [2 * place[i // 2] + i % 2 for i in indices]]
+
+    def keys(self, slots: Sequence[int]) -> U32:
+        """Keys for the ops in these places of a program: uint32 (n, len(slots), 4)."""
+        return self.bits([_KEYS + slot for slot in slots])
+
+
+def _doubles(bits: U32) -> F64:
+    """Blocks (n, m, 4) as 2 m numbers in [0, 1) each: float64 (n, 2 m)."""
+    words = bits.astype(np.uint64).reshape(len(bits), 2 * bits.shape[1], 2)
+    # The usual recipe for doubles from two words (numpy.random's and the Mersenne Twister's).
+    values = (words[..., 0] >> np.uint64(5)) * np.uint64(1 << 26) + (words[..., 1] >> np.uint64(6))
+    doubles: F64 = values.astype(np.float64) * 2.0**-53
+    return doubles
+
+
+def of_keys(keys: U32, count: int) -> F64:
+    """``count`` uniform numbers in [0, 1) for each key: float64 (n, count).
+
+    >>> of_keys(np.zeros((1, 4), np.uint32), 3).shape
+    (1, 3)
+    """
+    n, blocks = len(keys), (count + 1) // 2
+    counter = np.zeros((n, blocks, 4), np.uint32)
+    counter[..., 0] = np.arange(blocks, dtype=np.uint32)
+    counter[..., 2:] = keys[:, None, 2:]
+    bits = philox4x32(counter.reshape(-1, 4), np.repeat(keys[:, :2], blocks, axis=0))
+    return _doubles(bits.reshape(n, blocks, 4))[:, :count]
+
+
+def generator(key: npt.ArrayLike) -> np.random.Generator:
+    """NumPy's generator for one key: for ops written in Python.
+
+    >>> bool(generator([1, 2, 3, 4]).random() == generator([1, 2, 3, 4]).random())
+    True
+    """
+    words = np.asarray(key, np.uint32).astype(np.uint64)
+    return np.random.Generator(np.random.Philox(key=words[::2] << _32 | words[1::2]))
 
 
 def uniform(ids: object, seed: int, epoch: int, index: int) -> F64:

@@ -17,6 +17,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from augment import cpu, presets
 from augment.ops import NAMES, Applied
+from augment.programs import Programs
 
 SIDE = 224
 ROUNDS = 5
@@ -64,7 +65,7 @@ def seconds(action: Callable[[], object]) -> float:
     return min(times)  # of equal work, the least disturbed
 
 
-def compare(name: str, images: np.ndarray, programs: cpu.Programs) -> None:
+def compare(name: str, images: np.ndarray, programs: Programs) -> None:
     pictures = [Image.fromarray(image) for image in images]
     written_out = list(programs)
     ours = cpu.execute(images, programs)

@@ -124,20 +124,23 @@ def perturb(
     255
     """
     from augment import cpu
+    from augment.programs import Programs
 
     row = find(op)
-    draws = rng.Stream(sample.ids, seed, 0).uniforms([_SIGN_DRAW, _X_DRAW, _Y_DRAW])
+    stream = rng.Stream(sample.ids, seed, 0)
+    draws = stream.uniforms([_SIGN_DRAW, _X_DRAW, _Y_DRAW])
     sign = np.where(draws[:, 0] < _FAIR, 1.0, -1.0)
     parameters = np.broadcast_to(row.range(space).parameter(level, sign), sign.shape).copy()
     if space == "wide" and op in {"TranslateX", "TranslateY"}:
         axis = 1 if op == "TranslateX" else 0
         now = np.array([image.shape[axis] for image in sample.images])
         parameters *= now / np.array([size[axis] for size in sample.sizes])
-    programs = cpu.Programs(
+    programs = Programs(
         codes=np.full((len(sign), 1), row.code, np.int64),
         parameters=parameters[:, None],
         x=draws[:, 1:2],
         y=draws[:, 2:3],
+        keys=stream.keys([0]),
     )
     images: Sequence[Pixels] = cpu.execute(list(sample.images), programs, space=space, resampling=resampling)
     return images

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from augment import Policy, cpu, presets
 from augment.ops import NAMES, OPS, Applied
+from augment.programs import Programs
 from augment.policy import Choice, SubPolicy
 from lake.errors import DeviceError
 
@@ -164,9 +165,9 @@ def test_programs_read_like_a_sequence() -> None:
     programs = presets.randaugment().draw(range(5), seed=1)
     assert len(programs) == 5
     assert list(programs[1:3]) == list(programs)[1:3]
-    again = cpu.Programs.of(list(programs))
+    again = Programs.of(list(programs))
     assert list(again) == list(programs)
-    assert list(cpu.Programs.of([])) == []
+    assert list(Programs.of([])) == []
 
 
 # --- application ----------------------------------------------------------------------------------------

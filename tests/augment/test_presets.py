@@ -39,7 +39,7 @@ def test_the_ops_of_the_policies() -> None:
         "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Contrast", "Solarize", "AutoContrast",
         "Equalize", "Invert",
     }  # fmt: skip
-    fourteen = tuple(name for name in NAMES if name not in {"Invert", "Cutout"})
+    fourteen = tuple(name for name in NAMES[:16] if name not in {"Invert", "Cutout"})
     assert randaugment().ops == trivial_augment_wide().ops == fourteen
 
 

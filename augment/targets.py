@@ -1,0 +1,259 @@
+"""What moves with an image: masks, boxes and keypoints, through the same composed matrices.
+
+A geometric op moves all of them; noise and colour leave them alone, and so does Cutout (an erased object is
+still there). Masks are resampled with the nearest neighbour, whatever the image's resampling. A box becomes the
+box about its four moved corners, cut off at the edges; a keypoint moves as the pixel under it does. Boxes of
+which too little is left are dropped, and keypoints outside the image are marked as not visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from augment.compile import CALLS, WARP, Compiled
+from augment.ops import by_code
+
+__all__ = ["BoxFormat", "Targets", "move"]
+
+BoxFormat = Literal["pascal_voc", "coco", "yolo"]
+F64 = npt.NDArray[np.float64]
+U32 = npt.NDArray[np.uint32]
+
+_BOX, _POINT, _MASK = 4, 2, 3
+_SLACK = 1e-6
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What belongs to each image of a batch.
+
+    Attributes:
+        masks: of each image labels per pixel, (h, w) or (h, w, k), of any integer type or float; or None.
+        boxes: of each image float64 (b, 4); or None.
+        keypoints: of each image float64 (p, 2), x and y in pixels from the top left corner; or None.
+        box_format: ``pascal_voc``: x0, y0, x1, y1 in pixels; ``coco``: x0, y0, width, height in pixels;
+            ``yolo``: the centre, width and height, as shares of the image's sides.
+        box_labels: of each image what belongs to its boxes, an array of b rows; goes with them.
+        least_visible: of its area, or a box is dropped.
+
+    After moving, ``kept`` says for each image which of its boxes are left (their numbers), and ``visible`` for
+    each of its keypoints whether it is inside.
+
+    >>> import numpy as np
+    >>> from augment import Policy
+    >>> policy = Policy(subpolicies=[[{"op": "FlipX"}]])
+    >>> targets = Targets(boxes=[np.array([[1.0, 2.0, 4.0, 6.0]])])
+    >>> _, moved = policy.apply(np.zeros((1, 8, 10, 3), np.uint8), ids=[7], targets=targets)
+    >>> moved.boxes[0].tolist()
+    [[6.0, 2.0, 9.0, 6.0]]
+    """
+
+    masks: Sequence[npt.NDArray[Any]] | npt.NDArray[Any] | None = None
+    boxes: Sequence[npt.ArrayLike] | None = None
+    keypoints: Sequence[npt.ArrayLike] | None = None
+    box_format: BoxFormat = "pascal_voc"
+    box_labels: Sequence[Any] | None = None
+    least_visible: float = 0.1
+    kept: tuple[npt.NDArray[np.int64], ...] = ()
+    visible: tuple[npt.NDArray[np.bool_], ...] = ()
+
+    def check(self, n: int) -> None:
+        """Hold the numbers against that of the images.
+
+        Raises:
+            ValueError: there are more or fewer entries.
+        """
+        for name in ("masks", "boxes", "keypoints", "box_labels"):
+            values = getattr(self, name)
+            if values is not None and len(values) != n:
+                raise ValueError(
+                    f"{n} images but {len(values)} {name}: give one entry per image, if an empty one"
+                )
+
+    def take(self, index: Sequence[int]) -> Targets:
+        """Those of some images."""
+
+        def some(values: Any) -> Any:
+            return None if values is None else [values[i] for i in index]
+
+        return replace(
+            self, masks=some(self.masks), boxes=some(self.boxes), keypoints=some(self.keypoints),
+            box_labels=some(self.box_labels),
+        )  # fmt: skip
+
+
+def move(compiled: Compiled, targets: Targets, numbers: Sequence[int] | None = None) -> Targets:
+    """Move what belongs to the images of a batch as the images are moved.
+
+    Args:
+        compiled: of the images.
+        targets: of as many.
+        numbers: what errors call the images; their positions where not given.
+
+    Raises:
+        ValueError: a mask has another size than its image, or boxes are not (b, 4), outside the image or empty.
+    """
+    n = len(compiled)
+    targets.check(n)
+    moves = [_Moves(compiled, i, i if numbers is None else numbers[i]) for i in range(n)]
+    made: dict[str, Any] = {}
+    if targets.masks is not None:
+        made["masks"] = [_mask(mask, moves[i]) for i, mask in enumerate(targets.masks)]
+        if isinstance(targets.masks, np.ndarray):
+            made["masks"] = np.stack(made["masks"]) if n else targets.masks.copy()
+    if targets.boxes is not None:
+        moved = [_boxes(boxes, moves[i], targets) for i, boxes in enumerate(targets.boxes)]
+        made["boxes"], made["kept"] = [boxes for boxes, _ in moved], tuple(kept for _, kept in moved)
+        if targets.box_labels is not None:
+            made["box_labels"] = [
+                [labels[k] for k in kept] if isinstance(labels, (list, tuple)) else labels[kept]
+                for labels, (_, kept) in zip(targets.box_labels, moved, strict=True)
+            ]
+    if targets.keypoints is not None:
+        points = [_keypoints(points, moves[i]) for i, points in enumerate(targets.keypoints)]
+        made["keypoints"], made["visible"] = [p for p, _ in points], tuple(v for _, v in points)
+    return replace(targets, **made)
+
+
+class _Moves:
+    """The geometric stages of one image."""
+
+    def __init__(self, compiled: Compiled, i: int, number: int) -> None:
+        self.height, self.width = compiled.shape[:2]
+        self.number = number
+        self.stages: list[tuple[int, F64, U32]] = []
+        for code, values, key in zip(compiled.codes[i], compiled.values[i], compiled.keys[i], strict=True):
+            if code == WARP or (code >= CALLS and by_code(int(code)).moves):
+                self.stages.append((int(code), values, key))
+
+    def mask(self, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Resample (h, w, k), the nearest neighbour."""
+        from augment import _kernels
+
+        for code, values, key in self.stages:
+            if code == WARP:
+                out = np.empty_like(mask)
+                _kernels.move(mask, np.ascontiguousarray(values), out)
+                mask = out
+            else:
+                mask = np.require(by_code(code).move_mask(mask, values, key), requirements=["C", "W"])
+        return mask
+
+    def points(self, points: F64) -> F64:
+        """Where points (n, 2) of the source stand in the output."""
+        for code, values, key in self.stages:
+            if code == WARP:
+                inverse = np.linalg.inv(values[:9].reshape(3, 3))
+                homogeneous = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ inverse.T
+                points = homogeneous[:, :2] / homogeneous[:, 2:]
+            elif len(points):
+                points = by_code(code).move_points(points, values, key, (self.height, self.width))
+        return points
+
+
+def _mask(mask: npt.NDArray[Any], moves: _Moves) -> npt.NDArray[Any]:
+    array = np.asarray(mask)
+    if array.ndim not in {2, _MASK} or array.shape[:2] != (moves.height, moves.width):
+        raise ValueError(
+            f"the mask of image {moves.number} is {' x '.join(map(str, array.shape))}, but the image "
+            f"{moves.height} x {moves.width}: give one of the image's size"
+        )
+    if array.size == 0:
+        return array.copy()
+    # Numba has no booleans of NumPy's kind in every kernel: bytes are moved instead.
+    work = array.view(np.uint8) if array.dtype == np.bool_ else array
+    moved = moves.mask(np.require(work.reshape(*array.shape[:2], -1), requirements=["C", "W"]))
+    made: npt.NDArray[Any] = moved.reshape(array.shape)
+    return made.view(np.bool_) if array.dtype == np.bool_ else np.array(made)
+
+
+def _boxes(boxes: npt.ArrayLike, moves: _Moves, targets: Targets) -> tuple[F64, npt.NDArray[np.int64]]:
+    """The boxes that are left, and their numbers."""
+    given = (
+        np.asarray(boxes, np.float64).reshape(-1, _BOX)
+        if np.size(boxes) == 0
+        else np.asarray(boxes, np.float64)
+    )
+    if given.ndim != 2 or given.shape[1] != _BOX:  # noqa: PLR2004  (rows and columns)
+        raise ValueError(f"the boxes of image {moves.number} are of shape {given.shape}: give (b, 4)")
+    corners = _TO_CORNERS[targets.box_format](given, moves.width, moves.height)
+    _check(corners, moves, targets.box_format)
+    corners = np.clip(corners, 0, [moves.width, moves.height] * 2)
+    x, y = corners[:, [0, 2, 2, 0]], corners[:, [1, 1, 3, 3]]
+    moved = moves.points(np.stack([x.ravel(), y.ravel()], axis=1)).reshape(-1, 4, 2)
+    low, high = moved.min(axis=1), moved.max(axis=1)
+    inside = np.concatenate([low, high], axis=1).clip(0, [moves.width, moves.height] * 2)
+    whole = np.prod(high - low, axis=1)
+    left = np.prod(inside[:, 2:] - inside[:, :2], axis=1)
+    kept = np.flatnonzero(left > np.maximum(targets.least_visible * whole, 0) - _SLACK * whole)
+    kept = kept[left[kept] > 0]
+    return _FROM_CORNERS[targets.box_format](inside[kept], moves.width, moves.height), kept
+
+
+def _check(corners: F64, moves: _Moves, form: str) -> None:
+    """A box half outside is a mistake of the data or of the format, and is not guessed at."""
+    slack = _SLACK * max(moves.width, moves.height)
+    limit = np.array([moves.width, moves.height] * 2) + slack
+    bad = ~np.isfinite(corners).all(axis=1) | (corners < -slack).any(axis=1) | (corners > limit).any(axis=1)
+    bad |= (corners[:, 2:] <= corners[:, :2]).any(axis=1)
+    if bad.any():
+        k = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"box {k} of image {moves.number} is {np.round(corners[k], 3).tolist()} as x0, y0, x1, y1, which "
+            f"is empty or outside of {moves.width} x {moves.height} pixels: is box_format={form!r} right? Else "
+            "clip it, or leave it out"
+        )
+
+
+def _keypoints(points: npt.ArrayLike, moves: _Moves) -> tuple[F64, npt.NDArray[np.bool_]]:
+    given = (
+        np.asarray(points, np.float64).reshape(-1, _POINT)
+        if np.size(points) == 0
+        else np.asarray(points, np.float64)
+    )
+    if given.ndim != 2 or given.shape[1] != _POINT or not np.isfinite(given).all():  # noqa: PLR2004  (rows and columns)
+        raise ValueError(
+            f"the keypoints of image {moves.number} are of shape {given.shape}: give (p, 2), finite"
+        )
+    moved = moves.points(given)
+    inside = ((moved >= 0) & (moved < [moves.width, moves.height])).all(axis=1)
+    return moved, np.asarray(inside)
+
+
+Convert = Callable[[F64, int, int], F64]
+
+
+def _from_coco(boxes: F64, _w: int, _h: int) -> F64:
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def _to_coco(corners: F64, _w: int, _h: int) -> F64:
+    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+
+
+def _from_yolo(boxes: F64, w: int, h: int) -> F64:
+    half = boxes[:, 2:] / 2
+    made: F64 = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1) * ([w, h] * 2)
+    return made
+
+
+def _to_yolo(corners: F64, w: int, h: int) -> F64:
+    share = corners / ([w, h] * 2)
+    return np.concatenate([(share[:, :2] + share[:, 2:]) / 2, share[:, 2:] - share[:, :2]], axis=1)
+
+
+_TO_CORNERS: dict[str, Convert] = {
+    "pascal_voc": lambda boxes, _w, _h: boxes,
+    "coco": _from_coco,
+    "yolo": _from_yolo,
+}
+_FROM_CORNERS: dict[str, Convert] = {
+    "pascal_voc": lambda boxes, _w, _h: boxes,
+    "coco": _to_coco,
+    "yolo": _to_yolo,
+}
