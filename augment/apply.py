@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field, field_validator
 
+from augment.cpu import threads
 from augment.policy import Policy
 from augment.presets import preset
+from augment.targets import BoxFormat
 from lake import schema
 from lake.errors import ConfigError
 from lake.op import Op, Outcome
+
+if TYPE_CHECKING:
+    from augment.annotations import Annotated as Annotation
+    from augment.programs import Programs
 
 __all__ = ["COPY_FIELDS", "Apply"]
 
@@ -30,18 +35,31 @@ _MOST_THREADS = 8
 Pixels = npt.NDArray[Any]
 
 
+class _Copy(NamedTuple):
+    """One augmented copy: the encoded image, what was done, and the columns that moved with it."""
+
+    image: bytes
+    words: str
+    moved: dict[str, Any]
+
+
 class Apply(Op):
     """Give on every row, each one with an image followed by augmented copies of it.
 
     The originals pass untouched, with ``_copy`` = 0. Copy n is the policy's epoch n: the same row, id,
     label and metadata, with an augmented image (PNG, 8 or 16 bits as the original) and ``_augmented``, what
     was done, in words. What a copy looks like depends on the row's ``_id``, ``seed`` and n, on nothing else.
-    A row without an image passes alone; one whose image cannot be read is dropped.
+    A row without an image passes alone; one whose image, mask, boxes or keypoints cannot be read is dropped.
 
     Attributes:
         policy: a name of :data:`augment.presets.PRESETS`, or a policy (in a configuration, its fields).
         copies: how many per image.
         seed: of the draws.
+        mask: a column with an encoded mask of the image's size, which geometric ops move along; "" for none.
+        boxes: a column with boxes, likewise; its forms: :mod:`augment.annotations`.
+        keypoints: a column with keypoints, likewise.
+        box_format: how boxes are said: ``pascal_voc``, ``coco`` or ``yolo``.
+        least_visible: share of its area that a box must have left, or it is dropped from the copy.
 
     >>> Apply(policy="randaugment", copies=2).resolved.draws
     2
@@ -52,12 +70,20 @@ class Apply(Op):
     policy: str | Policy = "trivial_augment_wide"
     copies: Annotated[int, Field(ge=0, le=10_000)] = 1
     seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
+    mask: str = ""
+    boxes: str = ""
+    keypoints: str = ""
+    box_format: BoxFormat = "pascal_voc"
+    least_visible: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
 
     @field_validator("policy")
     @classmethod
     def _known(cls, value: str | Policy) -> str | Policy:
-        if isinstance(value, str):
-            preset(value)
+        policy = preset(value) if isinstance(value, str) else value
+        if policy.modality == "text":
+            raise ValueError("a policy for texts: the step is augment.ApplyText")
+        if policy.mixes:
+            raise ValueError("MixUp and CutMix mix labels too, which a row has one of: let the loader apply it")
         return value
 
     @property
@@ -78,52 +104,117 @@ class Apply(Op):
             )
         if "image" not in table.column_names or self.copies == 0:
             return Outcome(_with_copies(table, np.zeros(table.num_rows, np.int32), None), schema.no_drops())
-        made: dict[int, list[tuple[bytes, str]]] = {}
+        made: dict[int, list[_Copy]] = {}
         bad: dict[int, tuple[str, str]] = {}
-        with ThreadPoolExecutor(_threads()) as pool:
+        with ThreadPoolExecutor(threads()) as pool:
             for rows, images in _decoded(table, bad, pool):
-                made.update(zip(rows, self._augmented(table, rows, images, pool), strict=True))
+                said = self._annotations(table, rows, images, bad)
+                good = [k for k, row in enumerate(rows) if row not in bad]
+                kept = [rows[k] for k in good]
+                copies = self._augmented(table, kept, [images[k] for k in good], said, pool)
+                made.update(zip(kept, copies, strict=True))
         return Outcome(self._assembled(table, made, bad), _dropped(table, bad))
 
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """The columns that move with the image."""
+        return tuple(name for name in (self.mask, self.boxes, self.keypoints) if name)
+
+    def _annotations(
+        self, table: pa.Table, rows: list[int], images: list[Pixels], bad: dict[int, tuple[str, str]]
+    ) -> dict[int, Annotation]:
+        """What belongs to each image; rows where that cannot be used go to ``bad``."""
+        said: dict[int, Annotation] = {}
+        if not self._columns:
+            return said
+        missing = [name for name in self._columns if name not in table.column_names]
+        if missing:
+            raise ConfigError(
+                f"augment.Apply moves {missing[0]!r} with the images, but there is no such column",
+                hint="name it under columns: of the source",
+            )
+        from augment.annotations import BadAnnotationError, parse
+
+        for row, image in zip(rows, images, strict=True):
+            value = {
+                what: table.column(name)[row].as_py() if name else None
+                for what, name in (("mask", self.mask), ("boxes", self.boxes), ("keypoints", self.keypoints))
+            }
+            try:
+                said[row] = parse(image.shape, self.box_format, **value)
+            except BadAnnotationError as error:
+                bad[row] = (error.rule, error.reason)
+        return said
+
     def _augmented(
-        self, table: pa.Table, rows: list[int], images: list[Pixels], pool: ThreadPoolExecutor
-    ) -> list[list[tuple[bytes, str]]]:
-        """For each image its copies: the encoded bytes and what was done."""
+        self,
+        table: pa.Table,
+        rows: list[int],
+        images: list[Pixels],
+        said: dict[int, Annotation],
+        pool: ThreadPoolExecutor,
+    ) -> list[list[_Copy]]:
+        """For each image its copies."""
         from augment import cpu, rng
         from lake.images import encode
 
-        policy = self.resolved
-        ids = rng.halves(table.column("_id").take(pa.array(rows)))
-        copies: list[list[tuple[bytes, str]]] = [[] for _ in rows]
+        ids = rng.halves(table.column("_id").take(pa.array(rows, pa.int64())))
+        copies: list[list[_Copy]] = [[] for _ in rows]
         for epoch in range(1, self.copies + 1):
+            policy = self.resolved.at(epoch)
             programs = policy.draw(ids, self.seed, epoch)
-            results = cpu.execute(images, programs, space=policy.space, resampling=policy.resampling)
+            how: dict[str, Any] = {"space": policy.space, "resampling": policy.resampling}
+            if said:
+                results, moved = self._moved(images, programs, [said[row] for row in rows], how)
+            else:
+                results, moved = cpu.execute(images, programs, **how), [{} for _ in rows]
             for place, (blob, program) in enumerate(zip(pool.map(encode, results), programs, strict=True)):
-                copies[place].append((blob, policy.describe(program)))
+                copies[place].append(_Copy(blob, policy.describe(program), moved[place]))
         return copies
 
+    def _moved(
+        self, images: list[Pixels], programs: Programs, said: list[Annotation], how: dict[str, Any]
+    ) -> tuple[list[Pixels], list[dict[str, Any]]]:
+        """The images, and of each the columns that moved with it."""
+        from augment import cpu
+        from augment.annotations import targets, write
+        from lake.images import encode
+
+        results, moved = cpu.execute(
+            images, programs, targets=targets(said, self.box_format, self.least_visible), **how
+        )
+        columns = []
+        for i, row in enumerate(said):
+            boxes, keypoints = write(row, moved, i)
+            mask = None if row.mask is None else encode(moved.masks[i])
+            named = {self.mask: mask, self.boxes: boxes, self.keypoints: keypoints}
+            columns.append({name: value for name, value in named.items() if name})
+        return results, columns
+
     def _assembled(
-        self, table: pa.Table, made: dict[int, list[tuple[bytes, str]]], bad: dict[int, tuple[str, str]]
+        self, table: pa.Table, made: dict[int, list[_Copy]], bad: dict[int, tuple[str, str]]
     ) -> pa.Table:
         """Each kept row, followed by its copies."""
         origin: list[int] = []
         numbers: list[int] = []
-        blobs: list[bytes | None] = []
         words: list[str | None] = []
-        originals = table.column("image")
+        renewed: dict[str, list[Any]] = {"image": [], **{name: [] for name in self._columns}}
+        columns = {name: table.column(name) for name in renewed}
         for row in range(table.num_rows):
             if row in bad:
                 continue
             copies = made.get(row, [])
             origin += [row] * (1 + len(copies))
             numbers += range(1 + len(copies))
-            blobs += [originals[row].as_py(), *(blob for blob, _ in copies)]
-            words += [None, *(done for _, done in copies)]
-        place = table.column_names.index("image")
-        field = table.schema.field("image")
+            words += [None, *(copy.words for copy in copies)]
+            renewed["image"] += [columns["image"][row].as_py(), *(copy.image for copy in copies)]
+            for name in self._columns:
+                renewed[name] += [columns[name][row].as_py(), *(copy.moved[name] for copy in copies)]
         # Images are not repeated by `take`: copies of them would be made only to be replaced.
-        rest = table.drop_columns(["image"]).take(pa.array(origin, pa.int64()))
-        rows = rest.add_column(place, field, pa.array(blobs, field.type))
+        rows = table.drop_columns(list(renewed)).take(pa.array(origin, pa.int64()))
+        for place, field in enumerate(table.schema):
+            if field.name in renewed:
+                rows = rows.add_column(place, field, pa.array(renewed[field.name], field.type))
         return _with_copies(rows, np.array(numbers, np.int32), words)
 
 
@@ -179,10 +270,3 @@ def _decode(blob: bytes) -> Pixels | tuple[str, str]:
         return decode(blob)
     except BadImageError as error:
         return error.rule, error.reason
-
-
-def _threads() -> int:
-    """As many as this process may use; an engine that gives a worker fewer cores says so by OMP_NUM_THREADS."""
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    allowed = int(said) if said.isdigit() and int(said) > 0 else len(os.sched_getaffinity(0))
-    return min(allowed, _MOST_THREADS)

@@ -77,6 +77,9 @@ class Policy(Value):
     def _enough(self) -> Self:
         if self.distinct and self.draws > len(self.subpolicies):
             raise ValueError(f"{self.draws} distinct draws from {len(self.subpolicies)} sub-policies")
+        kinds = {find(choice.spelt).kind == "text" for sub in self.subpolicies for choice in sub.choices}
+        if len(kinds) > 1:
+            raise ValueError("ops for images and ops for texts in one policy: write two policies")
         return self
 
     def __hash__(self) -> int:
@@ -87,6 +90,16 @@ class Policy(Value):
         """32 hexadecimal digits that name what the policy does (whatever it is called)."""
         payload = json.dumps(self.model_dump(mode="json", exclude={"name"}), sort_keys=True)
         return blake2b(payload.encode(), digest_size=16, person=_VERSION[:16].encode()).hexdigest()
+
+    @property
+    def modality(self) -> Literal["image", "text"]:
+        """What it is for; the ops of one policy are all for the same."""
+        return "text" if find(self.subpolicies[0].choices[0].spelt).kind == "text" else "image"
+
+    @property
+    def mixes(self) -> bool:
+        """Whether some op needs a partner for each image: MixUp or CutMix."""
+        return any(find(choice.spelt).kind == "mix" for sub in self.subpolicies for choice in sub.choices)
 
     @property
     def ops(self) -> tuple[str, ...]:

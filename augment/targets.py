@@ -18,7 +18,7 @@ import numpy.typing as npt
 from augment.compile import CALLS, WARP, Compiled
 from augment.ops import by_code
 
-__all__ = ["BoxFormat", "Targets", "move"]
+__all__ = ["BoxFormat", "Targets", "check_boxes", "check_keypoints", "move"]
 
 BoxFormat = Literal["pascal_voc", "coco", "yolo"]
 F64 = npt.NDArray[np.float64]
@@ -33,7 +33,7 @@ class Targets:
     """What belongs to each image of a batch.
 
     Attributes:
-        masks: of each image labels per pixel, (h, w) or (h, w, k), of any integer type or float; or None.
+        masks: of each image labels per pixel, (h, w) or (h, w, k), of any type, or None; or None for all.
         boxes: of each image float64 (b, 4); or None.
         keypoints: of each image float64 (p, 2), x and y in pixels from the top left corner; or None.
         box_format: ``pascal_voc``: x0, y0, x1, y1 in pixels; ``coco``: x0, y0, width, height in pixels;
@@ -103,7 +103,9 @@ def move(compiled: Compiled, targets: Targets, numbers: Sequence[int] | None = N
     moves = [_Moves(compiled, i, i if numbers is None else numbers[i]) for i in range(n)]
     made: dict[str, Any] = {}
     if targets.masks is not None:
-        made["masks"] = [_mask(mask, moves[i]) for i, mask in enumerate(targets.masks)]
+        made["masks"] = [
+            None if mask is None else _mask(mask, moves[i]) for i, mask in enumerate(targets.masks)
+        ]
         if isinstance(targets.masks, np.ndarray):
             made["masks"] = np.stack(made["masks"]) if n else targets.masks.copy()
     if targets.boxes is not None:
@@ -174,16 +176,8 @@ def _mask(mask: npt.NDArray[Any], moves: _Moves) -> npt.NDArray[Any]:
 
 def _boxes(boxes: npt.ArrayLike, moves: _Moves, targets: Targets) -> tuple[F64, npt.NDArray[np.int64]]:
     """The boxes that are left, and their numbers."""
-    given = (
-        np.asarray(boxes, np.float64).reshape(-1, _BOX)
-        if np.size(boxes) == 0
-        else np.asarray(boxes, np.float64)
-    )
-    if given.ndim != 2 or given.shape[1] != _BOX:  # noqa: PLR2004  (rows and columns)
-        raise ValueError(f"the boxes of image {moves.number} are of shape {given.shape}: give (b, 4)")
-    corners = _TO_CORNERS[targets.box_format](given, moves.width, moves.height)
-    _check(corners, moves, targets.box_format)
-    corners = np.clip(corners, 0, [moves.width, moves.height] * 2)
+    size = (moves.height, moves.width)
+    corners = _said(moves, lambda: check_boxes(boxes, targets.box_format, size))
     x, y = corners[:, [0, 2, 2, 0]], corners[:, [1, 1, 3, 3]]
     moved = moves.points(np.stack([x.ravel(), y.ravel()], axis=1)).reshape(-1, 4, 2)
     low, high = moved.min(axis=1), moved.max(axis=1)
@@ -195,34 +189,64 @@ def _boxes(boxes: npt.ArrayLike, moves: _Moves, targets: Targets) -> tuple[F64, 
     return _FROM_CORNERS[targets.box_format](inside[kept], moves.width, moves.height), kept
 
 
-def _check(corners: F64, moves: _Moves, form: str) -> None:
-    """A box half outside is a mistake of the data or of the format, and is not guessed at."""
-    slack = _SLACK * max(moves.width, moves.height)
-    limit = np.array([moves.width, moves.height] * 2) + slack
-    bad = ~np.isfinite(corners).all(axis=1) | (corners < -slack).any(axis=1) | (corners > limit).any(axis=1)
-    bad |= (corners[:, 2:] <= corners[:, :2]).any(axis=1)
+def _keypoints(points: npt.ArrayLike, moves: _Moves) -> tuple[F64, npt.NDArray[np.bool_]]:
+    moved = moves.points(_said(moves, lambda: check_keypoints(points)))
+    inside = ((moved >= 0) & (moved < [moves.width, moves.height])).all(axis=1)
+    return moved, np.asarray(inside)
+
+
+def _said(moves: _Moves, check: Callable[[], F64]) -> F64:
+    """Name the image in what is complained of."""
+    try:
+        return check()
+    except ValueError as error:
+        raise ValueError(f"image {moves.number}: {error}") from error
+
+
+def check_boxes(boxes: npt.ArrayLike, form: BoxFormat, size: tuple[int, int]) -> F64:
+    """The boxes of one image as corners x0, y0, x1, y1: float64 (b, 4).
+
+    A box half outside is a mistake of the data or of the format, and is not guessed at.
+
+    Raises:
+        ValueError: they are of another shape, one is empty, or lies outside of (height, width).
+    """
+    given = _rows(boxes, _BOX, "boxes")
+    height, width = size
+    corners = _TO_CORNERS[form](given, width, height)
+    slack = _SLACK * max(width, height)
+    limit = np.array([width, height] * 2)
+    bad = ~np.isfinite(corners).all(axis=1) | (corners < -slack).any(axis=1)
+    bad |= (corners > limit + slack).any(axis=1) | (corners[:, 2:] <= corners[:, :2]).any(axis=1)
     if bad.any():
         k = int(np.flatnonzero(bad)[0])
         raise ValueError(
-            f"box {k} of image {moves.number} is {np.round(corners[k], 3).tolist()} as x0, y0, x1, y1, which "
-            f"is empty or outside of {moves.width} x {moves.height} pixels: is box_format={form!r} right? Else "
-            "clip it, or leave it out"
+            f"box {k} is {np.round(corners[k], 3).tolist()} as x0, y0, x1, y1, which is empty or outside of "
+            f"{width} x {height} pixels: is box_format={form!r} right? Else clip it, or leave it out"
         )
+    found: F64 = np.clip(corners, 0, limit)
+    return found
 
 
-def _keypoints(points: npt.ArrayLike, moves: _Moves) -> tuple[F64, npt.NDArray[np.bool_]]:
-    given = (
-        np.asarray(points, np.float64).reshape(-1, _POINT)
-        if np.size(points) == 0
-        else np.asarray(points, np.float64)
-    )
-    if given.ndim != 2 or given.shape[1] != _POINT or not np.isfinite(given).all():  # noqa: PLR2004  (rows and columns)
-        raise ValueError(
-            f"the keypoints of image {moves.number} are of shape {given.shape}: give (p, 2), finite"
-        )
-    moved = moves.points(given)
-    inside = ((moved >= 0) & (moved < [moves.width, moves.height])).all(axis=1)
-    return moved, np.asarray(inside)
+def check_keypoints(points: npt.ArrayLike) -> F64:
+    """The keypoints of one image: float64 (p, 2).
+
+    Raises:
+        ValueError: they are of another shape, or not finite.
+    """
+    given = _rows(points, _POINT, "keypoints")
+    if not np.isfinite(given).all():
+        raise ValueError("keypoints must be finite")
+    return given
+
+
+def _rows(values: npt.ArrayLike, count: int, what: str) -> F64:
+    given = np.asarray(values, np.float64)
+    if given.size == 0:
+        return given.reshape(-1, count)
+    if given.ndim != 2 or given.shape[1] != count:  # noqa: PLR2004  (rows and columns)
+        raise ValueError(f"{what} of shape {given.shape}: give (n, {count})")
+    return given
 
 
 Convert = Callable[[F64, int, int], F64]

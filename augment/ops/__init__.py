@@ -34,7 +34,7 @@ _BY_CODE = {op.code: op for op in _TABLE}
 
 
 def find(name: str) -> Op:
-    """The op of that name: one of the table, or a custom one by its import path.
+    """The op of that name: one of the table, one for texts, or a custom one by its import path.
 
     Raises:
         ValueError: there is none; the message says which one may be meant.
@@ -48,8 +48,12 @@ def find(name: str) -> Op:
         from augment import custom
 
         return custom.find(name)
-    close = get_close_matches(name.lower(), [n.lower() for n in NAMES], n=1)
-    known = {n.lower(): n for n in NAMES}
+    from augment.text.table import BY_NAME
+
+    if name in BY_NAME:
+        return BY_NAME[name]
+    known = {n.lower(): n for n in (*NAMES, *BY_NAME)}
+    close = get_close_matches(name.lower(), known, n=1)
     hint = f"did you mean {known[close[0]]!r}?" if close else f"known are {', '.join(NAMES)}"
     raise ValueError(f"no op is called {name!r}: {hint}")
 
@@ -63,8 +67,9 @@ def by_code(code: int) -> Op:
     if code in _BY_CODE:
         return _BY_CODE[code]
     from augment import custom
+    from augment.text.table import ROWS
 
-    return custom.by_code(code)
+    return next((op for op in ROWS if op.code == code), None) or custom.by_code(code)
 
 
 def describe(program: Program, space: Space = "wide") -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -183,9 +184,101 @@ def test_bad_settings(make: Callable[[], Apply], message: str) -> None:
 
 
 def test_thread_count_respects_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from augment import apply
+    from augment import cpu
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert 1 <= apply._threads() <= len(os.sched_getaffinity(0))
+    assert cpu.threads() == len(os.sched_getaffinity(0))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert cpu.threads() == 1
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
-    assert apply._threads() == 8
+    assert cpu.threads() == len(os.sched_getaffinity(0))
+
+
+# --- what moves along -----------------------------------------------------------------------------------
+
+
+def annotated() -> pa.Table:
+    table = records(6)
+    sizes = [SHAPES[i % 5] for i in range(6)]
+    masks = [images.encode((np.arange(h * w) % 7).astype(np.uint8).reshape(h, w, 1)) for h, w, _ in sizes]
+    boxes = [
+        json.dumps([{"bbox": [0, 0, w / 2, h / 2], "category": 3}, [w / 2, 0, w, h, "cat"]])
+        for h, w, _ in sizes
+    ]
+    points: list[list[list[float]] | None] = [[[w / 4, h / 4], [w * 0.9, h * 0.9]] for h, w, _ in sizes]
+    points[2] = None
+    table = table.append_column("mask", pa.array(masks, pa.binary()))
+    table = table.append_column("boxes", pa.array(boxes, pa.string()))
+    return table.append_column("points", pa.array(points, pa.list_(pa.list_(pa.float64()))))
+
+
+def flips(**fields: object) -> Apply:
+    return Apply(
+        policy=Policy(subpolicies=[[Choice(op="FlipX")]]),
+        mask="mask",
+        boxes="boxes",
+        keypoints="points",
+        **fields,
+    )  # type: ignore[arg-type]  # of the test
+
+
+def test_masks_boxes_and_keypoints_move_with_the_copies() -> None:
+    table = annotated()
+    outcome = flips().apply(table)
+    rows = outcome.table
+    assert rows.schema.names == [*table.schema.names, "_copy", "_augmented"]
+    assert rows.schema.field("points").type == table.schema.field("points").type
+    originals, copies = rows.take(list(range(0, 12, 2))), rows.take(list(range(1, 12, 2)))
+    assert originals.drop_columns(["_copy", "_augmented"]) == table
+    for i in range(6):
+        h, w, _ = SHAPES[i % 5]
+        before, after = (images.decode(t.column("mask")[i].as_py()) for t in (originals, copies))
+        assert np.array_equal(after, before[:, ::-1])
+        assert json.loads(copies.column("boxes")[i].as_py()) == [
+            {"bbox": [w / 2, 0, w, h / 2], "category": 3},
+            [0, 0, w / 2, h, "cat"],
+        ]
+        points = copies.column("points")[i].as_py()
+        assert points == ([] if i == 2 else [[w - w / 4, h / 4], [pytest.approx(w * 0.1), h * 0.9]])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule", "reason"),
+    [
+        ("boxes", "[[0, 0, 99, 3]]", "bad-boxes", "box 0 is .* outside of 20 x 20"),
+        ("boxes", "[[0, 0, 9]]", "bad-boxes", "item 0 has not 4 numbers"),
+        ("boxes", "[0, 0", "bad-boxes", "no JSON at character 5"),
+        ("boxes", "{}", "bad-boxes", "dict instead of a list"),
+        ("boxes", '[["a", 0, 1, 1]]', "bad-boxes", "something else than numbers"),
+        ("points", [[1.0]], "bad-keypoints", "item 0 has not 2 numbers"),
+        ("points", [[1.0, float("nan")]], "bad-keypoints", "finite"),
+        ("mask", images.encode(np.zeros((3, 20, 1), np.uint8)), "bad-mask", "3 x 20, the image 20 x 20"),
+        ("mask", b"none", "bad-mask", "not an image"),
+    ],
+)
+def test_a_row_with_bad_annotations_is_dropped_and_says_why(
+    name: str, value: object, rule: str, reason: str
+) -> None:
+    table = annotated()
+    place = table.schema.get_field_index(name)
+    values = table.column(name).to_pylist()
+    values[3] = value
+    table = table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+    outcome = flips().apply(table)
+    assert outcome.table.num_rows == 10
+    (drop,) = outcome.drops.to_pylist()
+    assert drop["_id"] == table.column("_id")[3].as_py()
+    assert drop["rule"] == rule
+    assert re.search(reason, drop["detail"])
+
+
+def test_a_missing_column_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="'mask'"):
+        flips().apply(records())
+
+
+def test_a_policy_for_texts_is_sent_elsewhere() -> None:
+    with pytest.raises(ValidationError, match=r"augment\.ApplyText"):
+        Apply(policy=Policy(subpolicies=[[Choice(op="RandomSwap", magnitude=0.2)]]))
+    with pytest.raises(ValidationError, match="images and ops for texts in one policy"):
+        Policy(subpolicies=[[Choice(op="RandomSwap", magnitude=0.2)], [Choice(op="Invert")]])

@@ -100,6 +100,7 @@ FAST_LISTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(data=FAST_LISTS)
 def test_fast_round_trip(data: list[list[tuple[str, float, float]]]) -> None:
     policy = load(data, "fast")
@@ -116,6 +117,7 @@ FIXED = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(
     policy=st.builds(
         Policy,
@@ -125,12 +127,12 @@ FIXED = st.builds(
     )
 )
 def test_a_policy_comes_back_or_is_refused(policy: Policy) -> None:
-    try:
-        made = dump(policy, "fast")
-    except InterchangeError as error:
-        assert any(op in str(error) for op in policy.ops)
+    unsayable = {"Identity", "Color", "Contrast", "Brightness", "Sharpness"}  # not there, or not mirrored there
+    if unsayable & set(policy.ops):
+        with pytest.raises(InterchangeError, match="|".join(policy.ops)):
+            dump(policy, "fast")
     else:
-        assert difference(load(made, "fast"), policy) == ""
+        assert difference(load(dump(policy, "fast"), "fast"), policy) == ""
 
 
 @pytest.mark.parametrize(
@@ -186,13 +188,14 @@ def test_the_papers_tuples(dataset: str) -> None:
 
 PAPER = st.lists(
     st.lists(
-        st.tuples(st.sampled_from(["Rotate", "Posterize", "Color", "Invert", "Cutout"]), LEVELS, st.integers(0, 9)),
+        st.tuples(st.sampled_from(["Rotate", "Posterize", "Color", "Invert"]), LEVELS, st.integers(0, 9)),
         min_size=1, max_size=3,
     ),
     min_size=1, max_size=4,
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(data=PAPER)
 def test_autoaugment_round_trip(data: list[list[tuple[str, float, int]]]) -> None:
     policy = load(data, "autoaugment")
@@ -218,9 +221,9 @@ def test_bad_lists(data: object, message: str) -> None:
 
 def test_what_the_paper_cannot_say() -> None:
     odd = Policy(subpolicies=((Choice(op="Rotate", magnitude=0.5),),), space="autoaugment")
-    with pytest.raises(InterchangeError, match="Rotate: the level 0.5 is none of this format's ten"):
+    with pytest.raises(InterchangeError, match=r"Rotate: the level 0\.5 is none of this format's ten"):
         dump(odd, "autoaugment")
-    with pytest.raises(InterchangeError, match="Rotate: this format has magnitudes 0 .. 9 only"):
+    with pytest.raises(InterchangeError, match=r"Rotate: this format has magnitudes 0 \.\. 9 only"):
         dump(Policy(subpolicies=((Choice(op="Rotate", parameter=3),),)), "autoaugment")
 
 
@@ -241,7 +244,7 @@ def outcomes(chances: list[float]) -> dict[tuple[int, ...], float]:
     return made
 
 
-@settings(max_examples=25)
+@settings(deadline=None, max_examples=25)
 @given(chances=st.lists(st.floats(0, 1), min_size=1, max_size=4))
 def test_the_weights_of_pba(chances: list[float]) -> None:
     ops = ["Invert", "Equalize", "AutoContrast", "Rotate"][: len(chances)]
@@ -286,8 +289,7 @@ def test_a_part_of_pba_that_comes_back() -> None:
 
 
 def test_thirty_ops_as_pba_has_them() -> None:
-    ops = ["AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "Color", "Contrast", "Brightness",
-           "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY", "Cutout"]  # fmt: skip
+    ops = [name for name in OPS if OPS[name].code < 16 and name != "Identity"]
     policy = load([(10, [(op, 0.3, 4) for op in ops * 2]), (10, [(op, 0.5, 4) for op in ops * 2])])
     for epoch in (0, 10):
         assert sum(sub.weight_at(epoch) for sub in policy.subpolicies) == pytest.approx(1, abs=1e-9)

@@ -6,7 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -115,6 +115,7 @@ def test_a_parameter_from_a_range() -> None:
     assert abs(made.mean() - 10) < 1
 
 
+@settings(deadline=None)
 @given(
     op=st.sampled_from([name for name in NAMES if OPS[name].has_magnitude]),
     space=st.sampled_from(["wide", "autoaugment"]),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -48,6 +48,7 @@ POLICIES = st.builds(
 # --- a value --------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(schedule=st.one_of(schedules(), schedules(pairs=True)), epoch=st.integers(0, 600))
 def test_against_numpy(schedule: Schedule, epoch: int) -> None:
     values = np.array([value if isinstance(value, tuple) else (value,) for value in schedule.values])
@@ -64,6 +65,7 @@ def test_against_numpy(schedule: Schedule, epoch: int) -> None:
     )
 
 
+@settings(deadline=None)
 @given(schedule=st.one_of(schedules(), schedules(pairs=True)))
 def test_json_round_trip(schedule: Schedule) -> None:
     assert Schedule.model_validate_json(schedule.model_dump_json()) == schedule
@@ -121,6 +123,7 @@ def test_bad_weights(values: list[object]) -> None:
 # --- policies -------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(policy=POLICIES)
 def test_policies_round_trip(policy: Policy) -> None:
     again = Policy.model_validate_json(policy.model_dump_json())
@@ -129,6 +132,7 @@ def test_policies_round_trip(policy: Policy) -> None:
     assert Policy.model_validate(policy.model_dump(mode="json")) == policy
 
 
+@settings(deadline=None)
 @given(policy=POLICIES, epoch=st.integers(0, 600))
 def test_the_policy_of_an_epoch_is_plain(policy: Policy, epoch: int) -> None:
     plain = policy.at(epoch)

@@ -171,8 +171,8 @@ def test_mixed_sizes_and_no_boxes() -> None:
     [
         ({"masks": [np.zeros((9, 10))]}, "the mask of image 0 is 9 x 10, but the image 8 x 10"),
         ({"masks": [np.zeros((8, 10))] * 2}, "1 images but 2 masks"),
-        ({"boxes": [[[0, 0, 11, 5]]]}, r"box 0 of image 0 is .* outside .* is box_format='pascal_voc' right"),
-        ({"boxes": [[[0, 0, 5, 5], [3, 3, 3, 4]]]}, "box 1 of image 0 .* empty"),
+        ({"boxes": [[[0, 0, 11, 5]]]}, r"image 0: box 0 is .* outside .* is box_format='pascal_voc' right"),
+        ({"boxes": [[[0, 0, 5, 5], [3, 3, 3, 4]]]}, "image 0: box 1 is .* empty"),
         ({"boxes": [[[0, 0, np.nan, 5]]]}, "box 0"),
         ({"boxes": [[0, 0, 5, 5]]}, r"of shape \(4,\)"),
         ({"boxes": [[[3, 4, 5, 5]]], "box_format": "yolo"}, "box_format='yolo'"),
