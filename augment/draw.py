@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from augment import rng
+from augment.levels import drawn
 from augment.ops import by_code, find
 from augment.programs import ABSENT, Programs
 from augment.schedule import Schedule
@@ -43,8 +44,6 @@ class _Table:
                 self.probability[s, j] = _number(choice.probability)
                 self.laws[s, j] = choice.law(policy.space)
                 self.signed[s, j] = choice.signed
-        # What draw() reads: where there is no spread, the two ends.
-        self.low, self.high = self.laws[..., 0], self.laws[..., 1]
         self.weights = np.array([_number(sub.weight) for sub in policy.subpolicies], np.float64)
         self.cumulative = np.cumsum(self.weights) / self.weights.sum()
 
@@ -79,28 +78,25 @@ def draw(policy: Policy, stream: rng.Stream) -> Programs:
     table = _Table(policy)
     n, length = len(stream), table.codes.shape[1]
     programs = Programs.empty(n, policy.draws * length)
+    taken: list[I64] = []
     for turn in range(policy.draws):
         base = turn * _STRIDE
-        chosen = table.pick(stream.uniforms([base])[:, 0])
+        chosen = table.pick(stream.uniforms([base])[:, 0], taken)
+        if policy.distinct:
+            taken.append(chosen)
         numbers = stream.uniforms(range(base + 1, base + 1 + _PER_CHOICE * length))
         for j in range(length):
             u = numbers[:, _PER_CHOICE * j : _PER_CHOICE * (j + 1)]
             slot = turn * length + j
             codes = table.codes[chosen, j]
             codes[u[:, 0] >= table.probability[chosen, j]] = ABSENT
-            level = _levels(u[:, 1], table.low[chosen, j], table.high[chosen, j], policy.bins)
-            sign = np.where(u[:, 2] < _FAIR, 1.0, -1.0)
+            level = drawn(u[:, 1], table.laws[chosen, j], policy.bins)
+            sign = np.where((u[:, 2] < _FAIR) | ~table.signed[chosen, j], 1.0, -1.0)
             programs.codes[:, slot] = codes
             programs.parameters[:, slot] = _parameters(codes, level, sign, policy)
             programs.x[:, slot], programs.y[:, slot] = u[:, 3], u[:, 4]
     programs.keys[:] = stream.keys(range(programs.codes.shape[1]))
     return programs
-
-
-def _levels(u: F64, low: F64, high: F64, bins: int | None) -> F64:
-    share = u if bins is None else np.floor(u * bins) / (bins - 1)
-    level: F64 = low + (high - low) * share
-    return level
 
 
 def _parameters(codes: I64, level: F64, sign: F64, policy: Policy) -> F64:

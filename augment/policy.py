@@ -174,7 +174,7 @@ class Policy(Value):
         """
         from augment.draw import draw
 
-        return draw(self, rng.Stream(ids, seed, epoch))
+        return draw(self.at(epoch), rng.Stream(ids, seed, epoch))
 
     def compile(
         self,

@@ -52,12 +52,11 @@ def load(data: object) -> Policy:
         sequences, draws, distinct = _merged(_expand(root, reading, forced=False)), 1, False
     else:
         sequences, draws, distinct = several
-    total = sum(weight for weight, _ in sequences)
-    even = len({tidy(weight) for weight, _ in sequences}) == 1
+    most = max(weight for weight, _ in sequences)
     return Policy(
         name="albumentations",
         subpolicies=tuple(
-            SubPolicy(choices=choices or (Choice(op="Identity"),), weight=1.0 if even else tidy(weight / total))
+            SubPolicy(choices=choices or (Choice(op="Identity"),), weight=tidy(weight / most))
             for weight, choices in sequences
         ),
         draws=draws,

@@ -112,7 +112,7 @@ def difference(one: Policy, other: Policy) -> str:
     """The first thing in which two policies differ in what they do; empty where they do not.
 
     Names do not count, nor whether an op goes as far by its magnitude or by its parameter, nor a factor that
-    all weights share. Numbers are compared to nine decimals.
+    all weights share, nor whether equal sub-policies are one or two. Numbers are compared to nine decimals.
     """
     one, other = _canonical(one), _canonical(other)
     for name in ("space", "draws", "distinct", "bins", "resampling", "until"):
@@ -132,26 +132,35 @@ def _said(sub: SubPolicy) -> str:
 
 
 _DIGITS = 9
-_GEOMETRIC = "warp"
+_WHOLE = {"FlipX", "FlipY", "Turn"}  # pixels go to pixels, whatever the resampling
 
 
 def _canonical(policy: Policy) -> Policy:
     """One of all policies that do the same."""
     total = sum(sub.weight for sub in policy.subpolicies if not isinstance(sub.weight, Schedule))
+    shares: dict[tuple[Choice, ...], float] = {}
+    listed: list[tuple[tuple[Choice, ...], float | Schedule]] = []
+    together = not policy.scheduled and not (policy.distinct and policy.draws > 1)
+    for sub in policy.subpolicies:
+        spelled = tuple(_spelled(choice, policy.space) for choice in sub.choices)
+        share = sub.weight if isinstance(sub.weight, Schedule) else sub.weight / total
+        listed.append((spelled, share))
+        if not isinstance(share, Schedule):
+            shares[spelled] = shares.get(spelled, 0.0) + share
+    parts = list(shares.items()) if together else listed
     subpolicies = tuple(
-        SubPolicy(
-            choices=tuple(_spelled(choice, policy.space) for choice in sub.choices),
-            weight=sub.weight if isinstance(sub.weight, Schedule) else round(sub.weight / total, _DIGITS),
-        )
-        for sub in policy.subpolicies
+        SubPolicy(choices=spelled, weight=w if isinstance(w, Schedule) else round(w, _DIGITS))
+        for spelled, w in parts
     )
     choices = [choice for sub in subpolicies for choice in sub.choices]
-    kinds = {OPS[choice.op].kind if choice.op in OPS else "call" for choice in choices}
+    resampled = any(
+        choice.op in OPS and OPS[choice.op].kind == "warp" and choice.op not in _WHOLE for choice in choices
+    )
     new: dict[str, object] = {
         "subpolicies": subpolicies,
         "bins": policy.bins if any(isinstance(choice.extent, tuple) for choice in choices) else None,
         "space": policy.space if any(choice.op.startswith("Translate") for choice in choices) else "wide",
-        "resampling": policy.resampling if _GEOMETRIC in kinds else "nearest",
+        "resampling": policy.resampling if resampled else "nearest",
         "distinct": policy.distinct and policy.draws > 1,
     }
     return policy.model_copy(update=new)

@@ -17,7 +17,7 @@ from augment.choices import Choice
 from augment.interchange.errors import InterchangeError
 from augment.interchange.numbers import BITS_FLOOR, tidy
 from augment.levels import Normal
-from augment.ops import OPS, Space, find
+from augment.ops import OPS, Space
 from augment.schedule import Schedule
 
 __all__ = ["Reading", "mirrored", "read", "write"]
@@ -94,12 +94,12 @@ def read(transform: Transform, p: float, reading: Reading) -> Choice:
 
 def _bridged(name: str, p: float, options: dict[str, Any]) -> Choice:
     try:
-        find(f"{_PREFIX}{name}")
+        return Choice(op=f"{_PREFIX}{name}", probability=p, options=options)
     except ValueError as error:
+        said = str(error).partition("\n")[2] or str(error)
         raise InterchangeError(
-            f"{name}: no op here does the same, and the bridge to albumentations does not have it: {error}"
+            f"{name}: no op here does the same, and the bridge to albumentations has none: {said.strip()}"
         ) from error
-    return Choice(op=f"{_PREFIX}{name}", probability=p, options=options)
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,8 @@
 // Just enough of CUDA to run a kernel's source on the CPU, for tests: threads of a block are fibers, one block
-// after the other. A barrier that not all threads reach is an endless loop there and undefined on a GPU, so it
-// is reported instead.
+// after the other, and of each second block the last thread first, so that no order of threads is relied on. A
+// barrier that not all threads reach is an endless loop there and undefined on a GPU, so it is reported instead.
 #pragma once
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <ucontext.h>
@@ -86,6 +87,11 @@ inline int __clz(unsigned int x) { return x ? __builtin_clz(x) : 32; }
 inline unsigned long long __umul64hi(unsigned long long x, unsigned long long y) {
     return (unsigned long long)((unsigned __int128)x * y >> 64);
 }
+inline unsigned int atomicAdd(unsigned int* at, unsigned int value) {
+    const unsigned int old = *at;
+    *at += value;
+    return old;
+}
 inline unsigned int atomicMin(unsigned int* at, unsigned int value) {
     const unsigned int old = *at;
     if (value < old) *at = value;
@@ -110,7 +116,8 @@ inline void launch(unsigned int blocks, unsigned int threads, std::function<void
         }
         do {
             moved = 0;
-            for (current = 0; current < threads; current++) {
+            for (unsigned int k = 0; k < threads; k++) {
+                current = blockIdx.x % 2 ? threads - 1 - k : k;
                 threadIdx.x = current;
                 if (!fibers[current].done) swapcontext(&scheduler, &fibers[current].context);
             }

@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
-__all__ = ["COMPILER", "nvrtc", "ptx", "shared_library"]
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+__all__ = ["ARCHITECTURES", "NEEDS_COMPILER", "compiled", "gpu", "pointer", "shared_library"]
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
+NEEDS_COMPILER = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
+ARCHITECTURES = (80, 90, 120)
+"""Compute capabilities that a source is compiled for: A100, H100, RTX 50."""
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 
 
+def gpu() -> Any:
+    """Give CuPy where it has a GPU, else None."""
+    if importlib.util.find_spec("cupy") is None:
+        return None
+    import cupy
+
+    return cupy if cupy.is_available() else None
+
+
+def pointer(array: npt.NDArray[np.generic]) -> ctypes.c_void_p:
+    """Give the address of an array's values, as a launcher takes it."""
+    return ctypes.c_void_p(array.ctypes.data)
+
+
 def shared_library(source: Path, launcher: str, into: Path, **macros: int) -> ctypes.CDLL:
-    """Compile a CUDA source and a launcher in C++, which calls ``cuda_on_cpu::launch``, for the CPU."""
+    """Compile a CUDA source and a launcher in C++, which calls ``cuda_on_cpu::launch``, for the CPU.
+
+    An index outside of a shared array, and a shift by more than there are bits, end the process.
+    """
     name = "-".join([source.stem, *(f"{key}{value}" for key, value in sorted(macros.items()))])
     program, library = into / f"{name}.cpp", into / f"{name}.so"
     program.write_text(f'#include "{HEADER}"\n#include "{source}"\n{launcher}')
@@ -28,6 +54,8 @@ def shared_library(source: Path, launcher: str, into: Path, **macros: int) -> ct
         "-O1",
         "-shared",
         "-fPIC",
+        "-fsanitize=bounds,shift",
+        "-fsanitize-undefined-trap-on-error",  # else the library would need a runtime
         *options,
         "-o",
         str(library),
@@ -37,7 +65,16 @@ def shared_library(source: Path, launcher: str, into: Path, **macros: int) -> ct
     return ctypes.CDLL(str(library))
 
 
-def nvrtc() -> ctypes.CDLL | None:
+def compiled(source: Path, architecture: int) -> set[str]:
+    """Compile a CUDA source by NVRTC and name its kernels; skip the test where there is no NVRTC."""
+    library = _nvrtc()
+    if library is None:
+        pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12")
+    options = (f"--gpu-architecture=compute_{architecture}", "--std=c++14")
+    return set(re.findall(r"\.entry (\w+)", _ptx(library, source.read_text("utf-8"), *options)))
+
+
+def _nvrtc() -> ctypes.CDLL | None:
     """Load NVRTC from its wheel, or give None where that is not installed."""
     for name in ("nvidia.cuda_nvrtc", "nvidia.cu13"):
         try:
@@ -50,7 +87,7 @@ def nvrtc() -> ctypes.CDLL | None:
     return None
 
 
-def ptx(library: ctypes.CDLL, source: str, *options: str) -> str:
+def _ptx(library: ctypes.CDLL, source: str, *options: str) -> str:
     """Compile a CUDA source to PTX; raise with the compiler's log where that fails."""
     program = ctypes.c_void_p()
     assert library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None) == 0
