@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "Policy", "SubPolicy"]
 
-_VERSION = "gristmill-policy-1"  # part of the digest: a change of what a policy means changes its name
+_VERSION = b"policy-2"  # part of the digest, at most 16 bytes: a change of what a policy means changes its name
 
 
 class Policy(Value):
@@ -89,7 +89,7 @@ class Policy(Value):
     def digest(self) -> str:
         """32 hexadecimal digits that name what the policy does (whatever it is called)."""
         payload = json.dumps(self.model_dump(mode="json", exclude={"name"}), sort_keys=True)
-        return blake2b(payload.encode(), digest_size=16, person=_VERSION[:16].encode()).hexdigest()
+        return blake2b(payload.encode(), digest_size=16, person=_VERSION).hexdigest()
 
     @property
     def modality(self) -> Literal["image", "text"]:
@@ -299,6 +299,18 @@ class Policy(Value):
         from augment import words
 
         return words.explain(self)
+
+    def preview(self, image: Any, id_: str | int = 0, *, seed: int = 0, epochs: int = 8, **more: Any) -> Any:
+        """What it makes of one image, or text, for a notebook: see :func:`augment.preview.preview`.
+
+        >>> import numpy as np
+        >>> policy = Policy(name="flip", subpolicies=[[Choice(op="FlipX")]])
+        >>> policy.preview(np.zeros((8, 8), np.uint8), epochs=2)
+        <Preview of flip, id 0, seed 0: 2 samples; FlipX>
+        """
+        from augment.preview import preview
+
+        return preview(self, image, id_, seed, epochs, **more)
 
     def _repr_html_(self) -> str:
         from augment import words
