@@ -104,7 +104,7 @@ class Policy(Value):
     @property
     def ops(self) -> tuple[str, ...]:
         """The ops that can occur, in the table's order."""
-        seen = {choice.op for sub in self.subpolicies for choice in sub.choices}
+        seen = {choice.spelt for sub in self.subpolicies for choice in sub.choices}
         return (*(name for name in NAMES if name in seen), *sorted(seen - set(NAMES)))
 
     @property
@@ -148,13 +148,13 @@ class Policy(Value):
         >>> [sub.weight for sub in policy.weighted({"Rotate": 3}).subpolicies]
         [3.0, 1.0]
         """
-        factors = {find(name).name: weight for name, weight in weights.items()}
+        factors = {_named(name): weight for name, weight in weights.items()}
         for name, factor in factors.items():
             if not 0.0 <= factor < math.inf:
                 raise ValueError(f"the weight of {name} must be 0 or more, not {factor}")
         kept = []
         for sub in self.subpolicies:
-            factor = math.prod(factors.get(choice.op, 1.0) for choice in sub.choices)
+            factor = math.prod(factors.get(c.spelt, factors.get(c.op, 1.0)) for c in sub.choices)
             old = sub.weight
             if isinstance(old, Schedule):
                 new: float | Schedule = old.mapped(partial(operator.mul, factor))
@@ -250,8 +250,8 @@ class Policy(Value):
 
     def without(self, ops: Iterable[str]) -> Policy:
         """The policy with these ops taken out; sub-policies left empty go, and if all go, Identity stays."""
-        banned = {find(name).name for name in ([ops] if isinstance(ops, str) else ops)}
-        return self._mapped(lambda choice: None if choice.op in banned else choice)
+        banned = {_named(name) for name in ([ops] if isinstance(ops, str) else ops)}
+        return self._mapped(lambda choice: None if {choice.op, choice.spelt} & banned else choice)
 
     def with_ceilings(self, ceilings: Mapping[str, float]) -> Policy:
         """The policy with no level of an op above its ceiling.
@@ -260,19 +260,24 @@ class Policy(Value):
         >>> policy.with_ceilings({"Rotate": 0.25}).subpolicies[0].choices[0].magnitude
         (0.0, 0.25)
         """
-        limits = {find(name).name: ceiling for name, ceiling in ceilings.items()}
+        limits = {_named(name): ceiling for name, ceiling in ceilings.items()}
         for name, ceiling in limits.items():
             if not 0.0 <= ceiling <= 1.0:
                 raise ValueError(f"the ceiling of {name} must lie in 0 .. 1, not {ceiling}")
-        return self._mapped(
-            lambda c: c.below(limits[c.op], self.space) if c.op in limits and find(c.spelt).has_magnitude else c
-        )
+
+        def limited(choice: Choice) -> Choice:
+            ceiling = limits.get(choice.spelt, limits.get(choice.op))
+            if ceiling is None or not find(choice.spelt).has_magnitude:
+                return choice
+            return choice.below(ceiling, self.space)
+
+        return self._mapped(limited)
 
     def restricted(
         self, *, only: Iterable[str] | None = None, ceilings: Mapping[str, float] | None = None
     ) -> Policy:
         """The policy with only these ops, each up to its ceiling: what a screen has found harmless."""
-        kept = self if only is None else self.without(set(self.ops) - {find(name).name for name in only})
+        kept = self if only is None else self.without(set(self.ops) - {_named(name) for name in only})
         return kept.with_ceilings(ceilings or {})
 
     def _mapped(self, change: Callable[[Choice], Choice | None]) -> Policy:
@@ -316,3 +321,8 @@ class Policy(Value):
         from augment import words
 
         return words.table(self)
+
+
+def _named(name: str) -> str:
+    """The name of an op as policies have it; custom ones may stand for all their options."""
+    return name if "." in name else find(name).name

@@ -27,6 +27,7 @@ def weights(sigma: float) -> npt.NDArray[np.int64]:
     >>> weights(0.5).tolist()
     [25772, 3488, 10]
     """
+    sigma = max(sigma, 0.05)  # already nothing, and the squares stay finite
     radius = int(np.ceil(3.0 * sigma))
     bell = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
     share = bell / (bell[0] + 2 * bell[1:].sum())

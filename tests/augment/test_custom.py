@@ -89,6 +89,33 @@ def test_a_custom_op_gets_its_parameter_and_stands_in_words() -> None:
     assert made.without([f"{HERE}.venetian"]).ops == ("Identity",)
 
 
+def test_a_search_screens_and_limits_custom_ops() -> None:
+    from augment.search.screen import Sample, measure, perturb
+
+    twice = {"op": f"{HERE}.roll", "magnitude": [0, 1], "options": {"twice": True}}
+    base = Policy.model_validate({"subpolicies": [[twice], [{"op": f"{HERE}.venetian", "magnitude": [0, 1]}]]})
+    assert base.ops == (f"{HERE}.roll{custom.spell('', {'twice': True})}", f"{HERE}.venetian")
+    draw = np.random.default_rng(0)
+    pictures = tuple(
+        np.full((16, 16, 1), 40 + 150 * (i % 2), np.uint8) + draw.integers(0, 9, (16, 16, 1), np.uint8)
+        for i in range(40)
+    )
+    sample = Sample(
+        tuple(f"{i:032x}" for i in range(40)), np.arange(40) % 2, ("dark", "light"), pictures, ((16, 16),) * 40
+    )
+
+    def apply(some: Sample, op: str, level: float) -> Any:
+        return perturb(some, op, level, space="wide")
+
+    scores = measure(sample, base.ops, (0.5, 1.0), apply, folds=2, seed=0, resolution=16)
+    assert set(scores.ops) == set(base.ops)
+    assert base.without([base.ops[0]]).ops == (f"{HERE}.venetian",)
+    assert base.without([f"{HERE}.roll"]).ops == (f"{HERE}.venetian",)
+    assert base.with_ceilings({base.ops[0]: 0.3}).subpolicies[0].choices[0].magnitude == (0, 0.3)
+    assert base.restricted(only=[base.ops[0]]).ops == base.ops[:1]
+    assert [sub.weight for sub in base.weighted({base.ops[0]: 3}).subpolicies] == [3, 1]
+
+
 def test_options_reach_the_function() -> None:
     made = policy(f"{HERE}.roll", magnitude=1.0, options={"twice": True})
     one = policy(f"{HERE}.roll", magnitude=1.0)
@@ -115,7 +142,7 @@ def test_an_op_cannot_spoil_its_input_or_change_the_shape() -> None:
         policy(f"{HERE}.spoiler").apply(images(), range(6))
     assert any("spoiler" in note for note in caught.value.__notes__)
     with pytest.raises(
-        ValueError, match="shrinker made uint8 .23, 32, 3. of uint8 .24, 32, 3.: an op keeps both"
+        ValueError, match=r"shrinker made uint8 .23, 32, 3. of uint8 .24, 32, 3.: an op keeps both"
     ):
         policy(f"{HERE}.shrinker").apply(images(), range(6))
 
@@ -123,7 +150,7 @@ def test_an_op_cannot_spoil_its_input_or_change_the_shape() -> None:
 def test_unknown_custom_ops() -> None:
     with pytest.raises(ValueError, match=rf"did you mean {HERE}.venetian"):
         find(f"{HERE}.venetain")
-    with pytest.raises(ValueError, match="policy is no op: decorate it with augment.op"):
+    with pytest.raises(ValueError, match=r"policy is no op: decorate it with augment.op"):
         find(f"{HERE}.policy")
     with pytest.raises(ValueError, match=r"no module 'not_there' has been imported.*plugins:"):
         find("not_there.op")
