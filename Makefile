@@ -47,6 +47,13 @@ data: .venv/.core ## fetch the larger public data sets into the cache (see confi
 test: .venv/.dev ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
+TORCH := torch==2.13.0
+
+.PHONY: test-torch
+test-torch: .venv/.dev ## the tests that need PyTorch, which it installs (everything else goes without)
+	@$(PIP) install --quiet --constraint $(CONSTRAINTS) $(TORCH)
+	@$(BIN)/python -m pytest tests/pipeline/loader/test_torch.py
+
 .PHONY: test-quick
 test-quick: .venv/.dev ## the tests that take less than ten seconds each, without Ray
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not ray'

@@ -6,6 +6,10 @@ on the machine. The GIL is released throughout. What the formulas mean stands in
 
 One file, although it is long: Numba's cache of ``run`` would not notice a change of what it calls elsewhere.
 
+What an optimiser does not find by itself is said to LLVM in three intrinsics: three interleaved channels into
+planes and back (a shuffle, on any machine), 64 lookups at once (where the processor has AVX-512 VBMI; elsewhere
+one by one), and a pixel of three bytes moved as four.
+
 Names: ``src`` and ``dst`` are images (h, w, c) that do not overlap, ``tables`` (c, top + 1) maps values per
 channel, ``top`` is 255 or 65535.
 """
@@ -15,6 +19,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from lake.jit import kernel
 
@@ -28,6 +34,8 @@ _UNIT = 1 << 16  # 1 in 16.16 fixed point
 _REACH = 32768.0  # coordinates beyond this do not fit into 16.16
 _RGB = 3
 _STENCIL = 3  # an image with a shorter side is all border
+_BLOCK = 1024  # pixels whose planes are held at once: they stay in the innermost cache
+_GROUP = 64  # pixels that one shuffle takes
 
 
 @kernel
@@ -65,39 +73,244 @@ def _fill(into: Any, value: Any) -> None:
         into[x] = value
 
 
+# --- said to LLVM -------------------------------------------------------------------------------------
+
+
+def _said(function: Any) -> Any:
+    """Numba's decorator; its type does not know that callers leave out the context."""
+    return intrinsic(function)
+
+
+def _start(context: Any, builder: Any, kind: Any, array: Any, item: Any) -> Any:
+    """The address of item ``item`` of an array in C order."""
+    from llvmlite import ir
+
+    size = ir.Constant(ir.IntType(64), kind.dtype.bitwidth // 8)
+    data = builder.bitcast(context.make_array(kind)(context, builder, array).data, ir.IntType(8).as_pointer())
+    return builder.gep(data, [builder.mul(item, size)])
+
+
+def _vector(builder: Any, kind: Any, count: int, address: Any, offset: Any) -> tuple[Any, Any]:
+    """The type of ``count`` items, and a pointer to such a vector ``offset`` bytes behind an address."""
+    from llvmlite import ir
+
+    made = ir.VectorType(ir.IntType(kind.dtype.bitwidth), count)
+    where = offset if isinstance(offset, ir.Value) else ir.Constant(ir.IntType(64), offset)
+    return made, builder.bitcast(builder.gep(address, [where]), made.as_pointer())
+
+
+@_said
+def _split(_context: Any, flat: Any, first: Any, planes: Any, groups: Any) -> Any:
+    """``groups`` times 64 pixels of three values, from pixel ``first`` on, into three planes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        kind, _, into, _ = signature.args
+        size, word = kind.dtype.bitwidth // 8, ir.IntType(64)
+        source = _start(context, builder, kind, arguments[0], builder.mul(arguments[1], word(3)))
+        target = _start(context, builder, into, arguments[2], word(0))
+        with cgutils.for_range(builder, arguments[3]) as loop:
+            every, at = _vector(
+                builder, kind, 3 * _GROUP, source, builder.mul(loop.index, word(3 * _GROUP * size))
+            )
+            pixels = builder.load(at, align=size, typ=every)
+            for k in range(3):
+                chosen = ir.Constant(ir.VectorType(ir.IntType(32), _GROUP), [3 * j + k for j in range(_GROUP)])
+                plane = builder.shuffle_vector(pixels, ir.Constant(every, ir.Undefined), chosen)
+                offset = builder.add(builder.mul(loop.index, word(_GROUP * size)), word(k * _BLOCK * size))
+                builder.store(plane, _vector(builder, into, _GROUP, target, offset)[1], align=size)
+        return context.get_dummy_value()
+
+    return types.void(flat, first, planes, groups), generate
+
+
+@_said
+def _join(_context: Any, planes: Any, flat: Any, first: Any, groups: Any) -> Any:
+    """The way back."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        kind, into, _, _ = signature.args
+        size, word, lane = kind.dtype.bitwidth // 8, ir.IntType(64), ir.IntType(32)
+        source = _start(context, builder, kind, arguments[0], word(0))
+        target = _start(context, builder, into, arguments[1], builder.mul(arguments[2], word(3)))
+        with cgutils.for_range(builder, arguments[3]) as loop:
+            planes = []
+            for k in range(3):
+                offset = builder.add(builder.mul(loop.index, word(_GROUP * size)), word(k * _BLOCK * size))
+                each, at = _vector(builder, kind, _GROUP, source, offset)
+                planes.append(builder.load(at, align=size, typ=each))
+            none = ir.Constant(each, ir.Undefined)
+            side = ir.Constant(ir.VectorType(lane, 2 * _GROUP), list(range(2 * _GROUP)))
+            two = builder.shuffle_vector(planes[0], planes[1], side)
+            one = builder.shuffle_vector(planes[2], none, side)
+            order = [k * _GROUP + j for j in range(_GROUP) for k in range(3)]
+            pixels = builder.shuffle_vector(two, one, ir.Constant(ir.VectorType(lane, 3 * _GROUP), order))
+            offset = builder.mul(loop.index, word(3 * _GROUP * size))
+            builder.store(pixels, _vector(builder, into, 3 * _GROUP, target, offset)[1], align=size)
+        return context.get_dummy_value()
+
+    return types.void(planes, flat, first, groups), generate
+
+
+@_said
+def _look_up_many(_context: Any, flat: Any, tables: Any, into: Any) -> Any:
+    """Values of three channels in turn through three tables of 256, 192 at a time; says how many were done.
+
+    Four permutes hold a table of 256 bytes. Numba's cache knows for which processor it was compiled.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        kind, table, target = signature.args
+        word, values = ir.IntType(64), ir.VectorType(ir.IntType(8), 64)
+        features = context.codegen().magic_tuple()[2].split(",")
+        if "+avx512vbmi" not in features or any(k.dtype.bitwidth != 8 for k in signature.args):  # noqa: PLR2004
+            return word(0)
+        permute = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+            builder.module, ir.FunctionType(values, [values] * 3), "llvm.x86.avx512.vpermi2var.qi.512"
+        )
+        base = _start(context, builder, table, arguments[1], word(0))
+        parts = [
+            builder.load(_vector(builder, table, 64, base, 64 * q)[1], align=1, typ=values) for q in range(12)
+        ]
+        source = _start(context, builder, kind, arguments[0], word(0))
+        result = _start(context, builder, target, arguments[2], word(0))
+        size = cgutils.unpack_tuple(builder, context.make_array(kind)(context, builder, arguments[0]).shape)[0]  # type: ignore[no-untyped-call]
+        rounds = builder.sdiv(size, word(192))
+        with cgutils.for_range(builder, rounds) as loop:
+            for third in range(3):
+                offset = builder.add(builder.mul(loop.index, word(192)), word(64 * third))
+                at = builder.load(_vector(builder, kind, 64, source, offset)[1], align=1, typ=values)
+                upper = builder.icmp_signed("<", at, ir.Constant(values, [0] * 64))
+                found = None
+                for k in range(3):
+                    a, b, c, d = parts[4 * k : 4 * k + 4]
+                    one = builder.select(
+                        upper, builder.call(permute, [c, at, d]), builder.call(permute, [a, at, b])
+                    )
+                    mine = [int((64 * third + j) % 3 == k) for j in range(64)]
+                    mask = ir.Constant(ir.VectorType(ir.IntType(1), 64), mine)
+                    found = one if found is None else builder.select(mask, one, found)
+                builder.store(found, _vector(builder, target, 64, result, offset)[1], align=1)
+        return builder.mul(rounds, word(192))
+
+    return types.int64(flat, tables, into), generate
+
+
+@_said
+def _move_four(_context: Any, flat: Any, at: Any, into: Any, to: Any) -> Any:
+    """Four values from ``flat[at:]`` to ``into[to:]``, at once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind, _, target, _ = signature.args
+        size = kind.dtype.bitwidth // 8
+        source = _start(context, builder, kind, arguments[0], arguments[1])
+        result = _start(context, builder, target, arguments[2], arguments[3])
+        four, where = _vector(builder, kind, 4, source, 0)
+        value = builder.load(where, align=size, typ=four)
+        builder.store(value, _vector(builder, target, 4, result, 0)[1], align=size)
+        return context.get_dummy_value()
+
+    return types.void(flat, at, into, to), generate
+
+
+@kernel
+def _apart(flat: Any, first: Any, count: Any, planes: Any) -> None:
+    """Pixels ``first`` .. ``first + count - 1`` of three values into planes (3, _BLOCK)."""
+    groups = count // _GROUP
+    _split(flat, first, planes, groups)
+    for p in range(groups * _GROUP, count):
+        for k in range(3):
+            planes[k, p] = flat[3 * (first + p) + k]
+
+
+@kernel
+def _together(planes: Any, flat: Any, first: Any, count: Any) -> None:
+    groups = count // _GROUP
+    _join(planes, flat, first, groups)
+    for p in range(groups * _GROUP, count):
+        for k in range(3):
+            flat[3 * (first + p) + k] = planes[k, p]
+
+
 # --- lookup tables ------------------------------------------------------------------------------------
+
+
+@kernel
+def _count_three(flat: Any, even: Any, odd: Any) -> None:
+    """Two counts in turn: neighbours are often equal, and an increment would wait for the one before."""
+    red, green, blue = even[0], even[1], even[2]
+    red_too, green_too, blue_too = odd[0], odd[1], odd[2]
+    half = flat.size // 6
+    left, right = flat[: 3 * half], flat[3 * half :]
+    for p in range(half):
+        red[left[3 * p]] += np.uint32(1)
+        red_too[right[3 * p]] += np.uint32(1)
+        green[left[3 * p + 1]] += np.uint32(1)
+        green_too[right[3 * p + 1]] += np.uint32(1)
+        blue[left[3 * p + 2]] += np.uint32(1)
+        blue_too[right[3 * p + 2]] += np.uint32(1)
+    if right.size > 3 * half:
+        for k in range(3):
+            even[k, right[3 * half + k]] += np.uint32(1)
 
 
 @kernel
 def _count(src: Any, tables: Any, histogram: Any) -> None:
     """The histogram of ``src`` as it will be once ``tables`` have been applied."""
     c = src.shape[2]
-    flat = src.reshape(-1, c)
-    # Two counts in turn: neighbours are often equal, and an increment would wait for the one before.
-    even, odd = np.zeros(histogram.shape, np.int64), np.zeros(histogram.shape, np.int64)
-    half = flat.shape[0] // 2
-    for p in range(half):
-        for k in range(c):
-            even[k, flat[p, k]] += 1
-            odd[k, flat[half + p, k]] += 1
-    if flat.shape[0] % 2:
-        for k in range(c):
-            even[k, flat[flat.shape[0] - 1, k]] += 1
+    even, odd = np.zeros(histogram.shape, np.uint32), np.zeros(histogram.shape, np.uint32)
+    if c == _RGB:
+        _count_three(src.reshape(-1), even, odd)
+    else:
+        flat = src.reshape(-1, c)
+        half = flat.shape[0] // 2
+        for p in range(half):
+            for k in range(c):
+                even[k, flat[p, k]] += np.uint32(1)
+                odd[k, flat[half + p, k]] += np.uint32(1)
+        if flat.shape[0] % 2:
+            for k in range(c):
+                even[k, flat[flat.shape[0] - 1, k]] += np.uint32(1)
     for k in range(c):
         _fill(histogram[k], 0)
         for v in range(histogram.shape[1]):
-            histogram[k, tables[k, v]] += even[k, v] + odd[k, v]
+            histogram[k, tables[k, v]] += np.int64(even[k, v]) + np.int64(odd[k, v])
 
 
 @kernel
-def _mean_luma(src: Any, tables: Any) -> Any:
-    """int(mean(L) + 0.5) of ``src`` as it will be once ``tables`` have been applied."""
+def _sum_luma(planes: Any, count: Any) -> Any:
+    red, green, blue = planes[0], planes[1], planes[2]
+    total = np.uint32(0)  # a block's sum fits: 1024 * 65535
+    for p in range(count):
+        total = np.uint32(total + _luma(red[p], green[p], blue[p]))
+    return np.int64(total)
+
+
+@kernel
+def _mean_luma(src: Any, tables: Any, fresh: Any) -> Any:
+    """int(mean(L) + 0.5) of ``src`` as it will be once ``tables`` (if ``fresh``: no change) are applied."""
     c = src.shape[2]
     flat = src.reshape(-1, c)
     total = np.int64(0)
     if c == _RGB:
-        for p in range(flat.shape[0]):
-            total += _luma(tables[0, flat[p, 0]], tables[1, flat[p, 1]], tables[2, flat[p, 2]])
+        values, pixels = src.reshape(-1), flat.shape[0]
+        planes, found = np.empty((3, _BLOCK), src.dtype), np.empty(3 * _BLOCK, src.dtype)
+        for first in range(0, pixels, _BLOCK):
+            count = min(_BLOCK, pixels - first)
+            if fresh:
+                _apart(values, first, count, planes)
+            else:
+                _look_up_three(values[3 * first : 3 * (first + count)], tables, found)
+                _apart(found, 0, count, planes)
+            total += _sum_luma(planes, count)
     elif c == 1:
         for p in range(flat.shape[0]):
             total += np.int64(tables[0, flat[p, 0]])
@@ -111,12 +324,46 @@ def _mean_luma(src: Any, tables: Any) -> Any:
 
 
 @kernel
-def _autocontrast(counts: Any, table: Any, top: Any) -> None:
+def _widen(values: Any, low: Any, high: Any) -> Any:
+    """The least and the greatest of some values and two more."""
+    least, most = values.dtype.type(low), values.dtype.type(high)
+    for x in range(values.size):
+        least, most = min(least, values[x]), max(most, values[x])
+    return np.int64(least), np.int64(most)
+
+
+@kernel
+def _extremes(src: Any, lows: Any, highs: Any, top: Any) -> None:
+    """The least and the greatest value of each channel; for one or three channels."""
+    c = src.shape[2]
+    _fill(lows, top)
+    _fill(highs, 0)
+    flat = src.reshape(-1)
+    if c == 1:
+        lows[0], highs[0] = _widen(flat, lows[0], highs[0])
+        return
+    planes = np.empty((3, _BLOCK), src.dtype)
+    pixels = flat.size // 3
+    for first in range(0, pixels, _BLOCK):
+        count = min(_BLOCK, pixels - first)
+        _apart(flat, first, count, planes)
+        for k in range(3):
+            lows[k], highs[k] = _widen(planes[k, :count], lows[k], highs[k])
+
+
+@kernel
+def _ends(counts: Any, top: Any) -> Any:
+    """The least and the greatest value that occur."""
     low, high = 0, top
     while low < top and counts[low] == 0:
         low += 1
     while high > 0 and counts[high] == 0:
         high -= 1
+    return low, high
+
+
+@kernel
+def _autocontrast(low: Any, high: Any, table: Any, top: Any) -> None:
     for v in range(top + 1):
         table[v] = v
     if high > low:
@@ -212,18 +459,30 @@ def _plain(code: Any, values: Any, base: Any, table: Any, top: Any) -> None:  # 
 
 
 @kernel
-def _append(  # noqa: PLR0917  (compiled code has no keywords)
-    code: Any, values: Any, src: Any, tables: Any, histogram: Any, counted: Any, step: Any, top: Any
+def _append(  # noqa: C901, PLR0917  (compiled code has no keywords)
+    code: Any, values: Any, src: Any, tables: Any, histogram: Any, state: Any, step: Any, top: Any
 ) -> Any:
-    """Put one more op behind ``tables``; True if ``histogram`` is now that of the result."""
-    statistics = code in (AUTOCONTRAST, EQUALIZE)
-    if statistics and not counted:
+    """Put one more op behind ``tables``; True if ``histogram`` is now that of the result.
+
+    ``state``: whether the tables do nothing as yet, and whether the histogram is that of what they make.
+    """
+    fresh, counted = state
+    c = src.shape[2]
+    # To stretch an image as it is, its extremes are enough.
+    short = code == AUTOCONTRAST and fresh and c in (1, _RGB)
+    statistics = code == EQUALIZE or (code == AUTOCONTRAST and not short)
+    lows, highs = np.empty(c, np.int64), np.empty(c, np.int64)
+    if short:
+        _extremes(src, lows, highs, top)
+    elif statistics and not counted:
         _count(src, tables, histogram)
-    base = _mean_luma(src, tables) if code == CONTRAST else 0
+    base = _mean_luma(src, tables, fresh) if code == CONTRAST else 0
     moved = np.zeros(top + 1 if counted or statistics else 0, np.int64)
     for k in range(tables.shape[0]):
         if code == AUTOCONTRAST:
-            _autocontrast(histogram[k], step, top)
+            if not short:
+                lows[k], highs[k] = _ends(histogram[k], top)
+            _autocontrast(lows[k], highs[k], step, top)
         elif code == EQUALIZE:
             _equalize(histogram[k], step, top)
         elif k == 0:
@@ -239,21 +498,36 @@ def _append(  # noqa: PLR0917  (compiled code has no keywords)
 
 
 @kernel
+def _look_up_three(flat: Any, tables: Any, into: Any) -> None:
+    """Values of three channels in turn through their tables (3, top + 1); ``into`` may be ``flat``."""
+    red, green, blue = tables[0], tables[1], tables[2]
+    done = _look_up_many(flat, tables, into)
+    for p in range(done // 3, flat.size // 3):
+        at = np.uint64(3 * p)
+        into[at] = red[flat[at]]
+        into[at + np.uint64(1)] = green[flat[at + np.uint64(1)]]
+        into[at + np.uint64(2)] = blue[flat[at + np.uint64(2)]]
+
+
+@kernel
 def _look_up(src: Any, tables: Any, dst: Any) -> None:
     """Apply the tables; ``dst`` may be ``src``."""
     c = src.shape[2]
+    if c == _RGB:
+        _look_up_three(src.reshape(-1), tables, dst.reshape(-1))
+        return
     if c == 1:
-        one, table = src.reshape(-1), tables[0]
-        into = dst.reshape(-1)
-        for p in range(one.size):
-            into[p] = table[one[p]]
+        one, into = src.reshape(-1), dst.reshape(-1)
+        done = 0
+        if tables.shape[1] == 256:  # noqa: PLR2004  (8 bits; a copy of 65,536 would cost more than it saves)
+            three = np.empty((3, 256), tables.dtype)
+            for k in range(3):
+                _copy(tables[0], three[k])
+            done = _look_up_many(one, three, into)
+        for p in range(done, one.size):
+            into[p] = tables[0, one[p]]
         return
     flat, result = src.reshape(-1, c), dst.reshape(-1, c)
-    if c == _RGB:
-        red, green, blue = tables[0], tables[1], tables[2]
-        for p in range(flat.shape[0]):
-            result[p, 0], result[p, 1], result[p, 2] = red[flat[p, 0]], green[flat[p, 1]], blue[flat[p, 2]]
-        return
     for p in range(flat.shape[0]):
         for k in range(c):
             result[p, k] = tables[k, flat[p, k]]
@@ -263,16 +537,27 @@ def _look_up(src: Any, tables: Any, dst: Any) -> None:
 
 
 @kernel
+def _blend_luma(planes: Any, count: Any, factor: Any, top: Any) -> None:
+    reds, greens, blues = planes[0], planes[1], planes[2]
+    for p in range(count):
+        red, green, blue = np.int32(reds[p]), np.int32(greens[p]), np.int32(blues[p])
+        grey = np.int32(_luma(red, green, blue))
+        reds[p] = _blend(grey, red, factor, top)
+        greens[p] = _blend(grey, green, factor, top)
+        blues[p] = _blend(grey, blue, factor, top)
+
+
+@kernel
 def _colour(src: Any, factor: Any, dst: Any, top: Any) -> None:
     c = src.shape[2]
     flat, result = src.reshape(-1, c), dst.reshape(-1, c)
     if c == _RGB:
-        for p in range(flat.shape[0]):
-            red, green, blue = np.int32(flat[p, 0]), np.int32(flat[p, 1]), np.int32(flat[p, 2])
-            grey = np.int32(_luma(red, green, blue))
-            result[p, 0] = _blend(grey, red, factor, top)
-            result[p, 1] = _blend(grey, green, factor, top)
-            result[p, 2] = _blend(grey, blue, factor, top)
+        planes, pixels = np.empty((3, _BLOCK), src.dtype), flat.shape[0]
+        for first in range(0, pixels, _BLOCK):
+            count = min(_BLOCK, pixels - first)
+            _apart(src.reshape(-1), first, count, planes)
+            _blend_luma(planes, count, factor, top)
+            _together(planes, dst.reshape(-1), first, count)
         return
     for p in range(flat.shape[0]):
         grey = np.int32(_mean_of(flat[p]))
@@ -281,15 +566,30 @@ def _colour(src: Any, factor: Any, dst: Any, top: Any) -> None:
 
 
 @kernel
+def _mix_planes(planes: Any, m: Any, count: Any, top: Any) -> None:
+    reds, greens, blues = planes[0], planes[1], planes[2]
+    m0, m1, m2, m3, m4, m5 = m[0], m[1], m[2], m[3] * top, m[4], m[5]
+    m6, m7, m8, m9, m10, m11 = m[6], m[7] * top, m[8], m[9], m[10], m[11] * top
+    most = np.float64(top)
+    for p in range(count):
+        red, green, blue = np.float64(reds[p]), np.float64(greens[p]), np.float64(blues[p])
+        one = m0 * red + m1 * green + m2 * blue + m3
+        two = m4 * red + m5 * green + m6 * blue + m7
+        three = m8 * red + m9 * green + m10 * blue + m11
+        reds[p] = np.int32(min(max(one, 0.0), most) + 0.5)
+        greens[p] = np.int32(min(max(two, 0.0), most) + 0.5)
+        blues[p] = np.int32(min(max(three, 0.0), most) + 0.5)
+
+
+@kernel
 def _mix(src: Any, m: Any, dst: Any, top: Any) -> None:
     """A 3x4 matrix on the channels of RGB; the last column is in units of white."""
-    flat, result = src.reshape(-1, 3), dst.reshape(-1, 3)
-    for p in range(flat.shape[0]):
-        red, green, blue = np.float64(flat[p, 0]), np.float64(flat[p, 1]), np.float64(flat[p, 2])
-        for k in range(3):
-            row = 4 * k
-            value = m[row] * red + m[row + 1] * green + m[row + 2] * blue + m[row + 3] * top
-            result[p, k] = np.int64(min(max(value, 0.0), np.float64(top)) + 0.5)
+    planes, pixels = np.empty((3, _BLOCK), src.dtype), src.shape[0] * src.shape[1]
+    for first in range(0, pixels, _BLOCK):
+        count = min(_BLOCK, pixels - first)
+        _apart(src.reshape(-1), first, count, planes)
+        _mix_planes(planes, m, count, top)
+        _together(planes, dst.reshape(-1), first, count)
 
 
 @kernel
@@ -354,16 +654,28 @@ def _gather(src: Any, into: Any, span: Any, start: Any, step: Any) -> None:
     u, v = np.uint64(start[0]), np.uint64(start[1])
     du, dv = np.uint64(step[0]), np.uint64(step[1])
     half, width, channels = np.uint64(16), np.uint64(w), np.uint64(c)
-    for x in range(span[0], span[1]):
+    first, stop = span[0], span[1]
+    if c == _RGB:
+        # Four values at once; the next pixel writes over the fourth. The row's last pixel has no next one, and
+        # the image's last none to read.
+        last = np.uint64(max(flat.size - 4, 0))
+        for x in range(first, stop - 1):
+            at = ((v >> half) * width + (u >> half)) * channels
+            to = np.uint64(x) * channels
+            if at <= last:
+                _move_four(flat, at, row, to)
+            else:
+                row[to] = flat[at]
+                row[to + np.uint64(1)] = flat[at + np.uint64(1)]
+                row[to + np.uint64(2)] = flat[at + np.uint64(2)]
+            u += du
+            v += dv
+        first = max(first, stop - 1)
+    for x in range(first, stop):
         at = ((v >> half) * width + (u >> half)) * channels
         to = np.uint64(x) * channels
-        if c == _RGB:
-            row[to] = flat[at]
-            row[to + np.uint64(1)] = flat[at + np.uint64(1)]
-            row[to + np.uint64(2)] = flat[at + np.uint64(2)]
-        else:
-            for k in range(c):
-                row[to + np.uint64(k)] = flat[at + np.uint64(k)]
+        for k in range(c):
+            row[to + np.uint64(k)] = flat[at + np.uint64(k)]
         u += du
         v += dv
 
@@ -534,10 +846,11 @@ def run(images: Any, out: Any, codes: Any, values: Any, top: Any, bilinear: Any)
             if code < 0:
                 continue
             if _is_table(code):
-                if not pending:
+                fresh = not pending
+                if fresh:
                     _reset(tables)
                     pending, counted = True, False
-                counted = _append(code, values[i, slot], src, tables, histogram, counted, step, top)
+                counted = _append(code, values[i, slot], src, tables, histogram, (fresh, counted), step, top)
                 continue
             if pending:
                 into = result if where == 0 else src

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from augment import late
 from augment.cpu import threads
 from augment.policy import Policy
 from augment.presets import preset
@@ -60,6 +61,8 @@ class Apply(Op):
         keypoints: a column with keypoints, likewise.
         box_format: how boxes are said: ``pascal_voc``, ``coco`` or ``yolo``.
         least_visible: share of its area that a box must have left, or it is dropped from the copy.
+        late: no copies are made; the rows name the policy in ``_policy``, and the loader applies it, anew in
+            every epoch (:mod:`augment.late`).
 
     >>> Apply(policy="randaugment", copies=2).resolved.draws
     2
@@ -75,6 +78,7 @@ class Apply(Op):
     keypoints: str = ""
     box_format: BoxFormat = "pascal_voc"
     least_visible: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    late: bool = False
 
     @field_validator("policy")
     @classmethod
@@ -82,9 +86,15 @@ class Apply(Op):
         policy = preset(value) if isinstance(value, str) else value
         if policy.modality == "text":
             raise ValueError("a policy for texts: the step is augment.ApplyText")
-        if policy.mixes:
-            raise ValueError("MixUp and CutMix mix labels too, which a row has one of: let the loader apply it")
         return value
+
+    @model_validator(mode="after")
+    def _carried_out(self) -> Self:
+        if self.resolved.mixes and not self.late:
+            raise ValueError(
+                "MixUp and CutMix mix labels too, which a row has one of: let the loader (late: true)"
+            )
+        return self
 
     @property
     def resolved(self) -> Policy:
@@ -97,6 +107,8 @@ class Apply(Op):
         Raises:
             lake.errors.ConfigError: the rows are copies of an earlier step already.
         """
+        if self.late:
+            return Outcome(late.pinned(table, self.resolved, self.seed), schema.no_drops())
         if "_copy" in table.column_names:
             raise ConfigError(
                 "augment.Apply after a step that has made copies already",

@@ -1,8 +1,8 @@
 """Late augmentation: rows that name the policy which a loader applies to them, anew every epoch.
 
-A row says which one in the column ``_policy``: the policy's digest and a seed, ``<32 hex digits>/<seed>``. It is
-one value for all rows of a step, so that Parquet stores it once per row group; it stays with the rows through
-compactions and copies. The policy itself stands in the lake's ``_policies`` table, or is a preset.
+A row says which one in the column ``_policy``: the policy's digest and a seed, ``<32 hex digits>/<seed>``. It
+is one value for all rows of a step, so that Parquet stores it once per row group; it stays with the rows
+through compactions and copies. The policy itself stands in the lake's ``_policies`` table, or is a preset.
 """
 
 from __future__ import annotations

@@ -60,9 +60,16 @@ typedef u16 Pixel;
 #define RUNS 2    // runs of tables in a segment
 #define STAGES 8  // point operations in a segment, a run of tables counted as one
 #define REACH 32768.0
+#if CHANNELS
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("unroll 1")
+#endif
 
 enum Mode { WHOLE, SCAN, BUILD };
 enum Sink { STORE, HISTOGRAM, LUMA };
+enum Loop { STRAIGHT, TURNED, ANY };
+enum Goal { PIXELS, CONVERTED, STATISTICS, EVERY };
 enum Way { FIXED, RUNNING, PROJECTIVE, BILINEAR };
 enum Kind { SAME, WIDER, NARROWER, HALF, BRAIN, FLOAT };  // augment/cuda.py has these numbers too
 enum Code {
@@ -265,10 +272,7 @@ __device__ void cut(Segment& s, const i64* codes, const double* values, int slot
 typedef u32 Four[GROUP][MOST];
 
 __device__ __forceinline__ void read_pixel(const Pixel* at, u32 (&v)[MOST], int c) {
-#if CHANNELS
-#pragma unroll
-#endif
-    for (int k = 0; k < c; k++) v[k] = at[k];
+    UNROLL for (int k = 0; k < c; k++) v[k] = at[k];
 }
 
 // Four pixels that follow each other, of which `there` exist; the others are copies of the first.
@@ -277,22 +281,33 @@ __device__ __forceinline__ void read_group(const Pixel* at, int there, Four& v, 
     if (there == GROUP && ((u64)at & 3) == 0) {
         u32 words[WORDS];
         if (WORDS % 2 == 0 && ((u64)at & 7) == 0) {
-#pragma unroll
-            for (int i = 0; i < WORDS / 2; i++) {
+            UNROLL for (int i = 0; i < WORDS / 2; i++) {
                 const u64 two = ((const u64*)at)[i];
                 words[2 * i] = (u32)two, words[(2 * i + 1) % WORDS] = (u32)(two >> 32);
             }
         } else {
-#pragma unroll
-            for (int i = 0; i < WORDS; i++) words[i] = ((const u32*)at)[i];
+            UNROLL for (int i = 0; i < WORDS; i++) words[i] = ((const u32*)at)[i];
         }
-#pragma unroll
-        for (int i = 0; i < GROUP * MOST; i++)
+        UNROLL for (int i = 0; i < GROUP * MOST; i++)
             v[i / MOST][i % MOST] = words[i * BITS / 32] >> (i * BITS % 32) & TOP;
         return;
     }
 #endif
     for (int j = 0; j < GROUP; j++) read_pixel(at + (j < there ? (i64)j * c : 0), v[j], c);
+}
+
+__device__ __forceinline__ u32 mixed(const double* m, double red, double green, double blue) {
+    const double value = m[0] * red + m[1] * green + m[2] * blue + m[3] * (double)TOP;
+    const double least = value > 0.0 ? value : 0.0;
+    return (u32)(int)((least < (double)TOP ? least : (double)TOP) + 0.5);
+}
+
+// A function of its own: its doubles would take the registers of all that do without.
+__device__ __noinline__ u64 mix(const double* m, u64 rgb) {
+    const double red = (double)(u32)(rgb & 0xffff), green = (double)(u32)(rgb >> 16 & 0xffff);
+    const double blue = (double)(u32)(rgb >> 32);
+    return mixed(m, red, green, blue) | (u64)mixed(m + 4, red, green, blue) << 16 |
+           (u64)mixed(m + 8, red, green, blue) << 32;
 }
 
 // The point operations from .. upto - 1.
@@ -303,31 +318,23 @@ __device__ __forceinline__ void point(const Segment& s, int from, int upto, cons
         if (stage.kind == RUN_OF_TABLES) {
             const Pixel* table = tables + (i64)stage.run * c * LEVELS;
             for (int k = 0; k < c; k++) {
-#pragma unroll
-                for (int j = 0; j < GROUP; j++) v[j][k] = table[k * LEVELS + v[j][k]];
+                UNROLL for (int j = 0; j < GROUP; j++) v[j][k] = table[k * LEVELS + v[j][k]];
             }
         } else if (stage.kind == COLOR) {
-#pragma unroll
-            for (int j = 0; j < GROUP; j++) {
+            UNROLL for (int j = 0; j < GROUP; j++) {
                 const int grey = (int)grey_of(v[j], c);
                 for (int k = 0; k < c; k++) v[j][k] = blend(grey, (int)v[j][k], stage.factor);
             }
         } else if (stage.kind == CUTOUT) {
             const int left = stage.box[0], up = stage.box[1], right = stage.box[2], down = stage.box[3];
-#pragma unroll
-            for (int j = 0; j < GROUP; j++)
+            UNROLL for (int j = 0; j < GROUP; j++)
                 if (x[j] >= left && x[j] < right && y[j] >= up && y[j] < down)
                     for (int k = 0; k < c; k++) v[j][k] = (TOP + 1) / 2;
         } else if (c == 3) {  // MATRIX
-#pragma unroll
-            for (int j = 0; j < GROUP; j++) {
-                const double red = v[j][0], green = v[j][1 % MOST], blue = v[j][2 % MOST];
-                for (int k = 0; k < 3; k++) {
-                    const double* m = stage.matrix + 4 * k;
-                    const double value = m[0] * red + m[1] * green + m[2] * blue + m[3] * (double)TOP;
-                    const double least = value > 0.0 ? value : 0.0;
-                    v[j][k % MOST] = (u32)(int)((least < (double)TOP ? least : (double)TOP) + 0.5);
-                }
+            UNROLL for (int j = 0; j < GROUP; j++) {
+                const u64 rgb = mix(stage.matrix, v[j][0] | v[j][1 % MOST] << 16 | (u64)v[j][2 % MOST] << 32);
+                v[j][0] = (u32)rgb & 0xffff, v[j][1 % MOST] = (u32)(rgb >> 16) & 0xffff;
+                v[j][2 % MOST] = (u32)(rgb >> 32);
             }
         }
     }
@@ -343,8 +350,7 @@ __device__ __forceinline__ void stencil(const Segment& s, const Pixel* src, cons
     const i64 pitch = (i64)shape.width * c;
     u32 left[MOST], centre[MOST], right[MOST];
     int known = -1;  // the column after `centre`
-#pragma unroll
-    for (int j = 0; j < GROUP; j++) {
+    UNROLL for (int j = 0; j < GROUP; j++) {
         const Pixel* at = src + y[j] * pitch + (i64)x[j] * c;
         if (x[j] < 1 || y[j] < 1 || x[j] >= shape.width - 1 || y[j] >= shape.height - 1) {
             read_pixel(at, v[j], c);
@@ -386,8 +392,7 @@ __device__ __forceinline__ void between(const Segment& s, const Pixel* src, cons
     const int y0 = up > 0 ? up : 0, y1 = up + 1 < h ? up + 1 : h - 1;
     const int xs[GROUP] = {x0, x1, x0, x1}, ys[GROUP] = {y0, y0, y1, y1};
     Four four;
-#pragma unroll
-    for (int j = 0; j < GROUP; j++) read_pixel(src + ((i64)ys[j] * w + xs[j]) * c, four[j], c);
+    UNROLL for (int j = 0; j < GROUP; j++) read_pixel(src + ((i64)ys[j] * w + xs[j]) * c, four[j], c);
     point(s, 0, s.before, tables, four, xs, ys, c);
     for (int k = 0; k < c; k++) {
         const double p = four[0][k], q = four[1][k], r = four[2][k], t = four[3][k];
@@ -400,41 +405,39 @@ __device__ __forceinline__ void between(const Segment& s, const Pixel* src, cons
 __device__ __forceinline__ void fetch(const Segment& s, const Pixel* src, const Shape& shape, const Pixel* tables,
                                       int (&sx)[GROUP], int (&sy)[GROUP], const bool (&inside)[GROUP], Four& v,
                                       int c) {
-#pragma unroll
-    for (int j = 0; j < GROUP; j++) {
+    UNROLL for (int j = 0; j < GROUP; j++) {
         if (!inside[j]) sx[j] = sy[j] = 0;
         read_pixel(src + ((i64)sy[j] * shape.width + sx[j]) * c, v[j], c);
     }
     point(s, 0, s.before, tables, v, sx, sy, c);
-#pragma unroll
-    for (int j = 0; j < GROUP; j++)
+    UNROLL for (int j = 0; j < GROUP; j++)
         if (!inside[j])
             for (int k = 0; k < c; k++) v[j][k] = 0;
 }
 
-// What four pixels are after the stages below `upto`, and after the warp if `warped`.
+// What four pixels are after the stages below `upto`. LOOP: no warp and no stencil, a warp in 16.16, or any.
+template <int LOOP>
 __device__ __forceinline__ void evaluate(const Segment& s, const Warp& warp, const Pixel* src, const Shape& shape,
                                          const Pixel* tables, int upto, bool warped, i64 p, int there, Four& v) {
     const int c = channels_of(shape);
     int x[GROUP] = {0, 0, 0, 0}, y[GROUP] = {0, 0, 0, 0};
-    if (warped || s.placed || s.stencil) {
+    if (LOOP != STRAIGHT || s.placed) {
         place(shape, p, x[0], y[0]);
-#pragma unroll
-        for (int j = 1; j < GROUP; j++) {
+        UNROLL for (int j = 1; j < GROUP; j++) {
             const bool wraps = x[j - 1] + 1 == shape.width;
             x[j] = j >= there ? x[0] : wraps ? 0 : x[j - 1] + 1;
             y[j] = j >= there ? y[0] : y[j - 1] + wraps;
         }
     }
-    if (!warped) {
-        if (s.stencil)
+    if (LOOP == STRAIGHT || (LOOP == ANY && !warped)) {
+        if (LOOP == ANY && s.stencil)
             stencil(s, src, shape, v, x, y, c);
         else
             read_group(src + p * c, there, v, c);
         point(s, 0, upto, tables, v, x, y, c);
         return;
     }
-    if (warp.way == BILINEAR) {
+    if (LOOP == ANY && warp.way == BILINEAR) {
 #pragma unroll 1
         for (int j = 0; j < GROUP; j++) {
             u32 one[MOST];
@@ -442,18 +445,16 @@ __device__ __forceinline__ void evaluate(const Segment& s, const Warp& warp, con
             const int px = j == 0 ? x[0] : j == 1 ? x[1] : j == 2 ? x[2] : x[3];
             const int py = j == 0 ? y[0] : j == 1 ? y[1] : j == 2 ? y[2] : y[3];
             between(s, src, shape, tables, px, py, one, c);
-#pragma unroll
-            for (int i = 0; i < GROUP; i++)
+            UNROLL for (int i = 0; i < GROUP; i++)
                 if (i == j)
                     for (int k = 0; k < c; k++) v[i][k] = one[k];
         }
     } else {
         int sx[GROUP], sy[GROUP];
         bool inside[GROUP];
-        if (warp.way == FIXED) {
+        if (LOOP == TURNED) {
             i64 u = warp.x + y[0] * warp.a1 + x[0] * warp.a0, t = warp.y + y[0] * warp.a4 + x[0] * warp.a3;
-#pragma unroll
-            for (int j = 0; j < GROUP; j++) {
+            UNROLL for (int j = 0; j < GROUP; j++) {
                 if (j && x[j] == 0) {
                     u = warp.x + y[j] * warp.a1, t = warp.y + y[j] * warp.a4;
                 } else if (j) {
@@ -464,8 +465,7 @@ __device__ __forceinline__ void evaluate(const Segment& s, const Warp& warp, con
             }
         } else {
             const double* m = warp.m;
-#pragma unroll
-            for (int j = 0; j < GROUP; j++) {
+            UNROLL for (int j = 0; j < GROUP; j++) {
                 const double px = x[j] + 0.5, py = y[j] + 0.5, below = m[6] * px + m[7] * py + m[8];
                 const double u = (m[0] * px + m[1] * py + m[2]) / below;
                 const double t = (m[3] * px + m[4] * py + m[5]) / below;
@@ -530,35 +530,47 @@ __device__ __forceinline__ void put(u8* to, const u32* values) {
     const int words = COUNT * SIZE < 4 ? 1 : COUNT * SIZE / 4;
     if (COUNT * SIZE % 4 == 0 && ((u64)to & 3) == 0) {
         u32 packed[words];
-#pragma unroll
-        for (int i = 0; i < words; i++) {
+        UNROLL for (int i = 0; i < words; i++) {
             packed[i] = 0;
-#pragma unroll
-            for (int b = 0; b < 4 / SIZE; b++) packed[i] |= values[i * (4 / SIZE) + b] << (8 * SIZE * b % 32);
+            UNROLL for (int b = 0; b < 4 / SIZE; b++) packed[i] |= values[i * (4 / SIZE) + b] << (8 * SIZE * b % 32);
         }
         if (words % 4 == 0 && ((u64)to & 15) == 0) {
-#pragma unroll
-            for (int i = 0; i < words / 4; i++) {
+            UNROLL for (int i = 0; i < words / 4; i++) {
                 uint4 four;
                 four.x = packed[4 * i], four.y = packed[(4 * i + 1) % words], four.z = packed[(4 * i + 2) % words];
                 four.w = packed[(4 * i + 3) % words];
                 ((uint4*)to)[i] = four;
             }
         } else if (words % 2 == 0 && ((u64)to & 7) == 0) {
-#pragma unroll
-            for (int i = 0; i < words / 2; i++)
+            UNROLL for (int i = 0; i < words / 2; i++)
                 ((u64*)to)[i] = packed[2 * i] | (u64)packed[(2 * i + 1) % words] << 32;
         } else {
-#pragma unroll
-            for (int i = 0; i < words; i++) ((u32*)to)[i] = packed[i];
+            UNROLL for (int i = 0; i < words; i++) ((u32*)to)[i] = packed[i];
         }
         return;
     }
-#pragma unroll
-    for (int i = 0; i < COUNT; i++) {
+    UNROLL for (int i = 0; i < COUNT; i++) {
         if (SIZE == 1) to[i] = (u8)values[i];
         if (SIZE == 2) ((u16*)to)[i] = (u16)values[i];
         if (SIZE == 4) ((u32*)to)[i] = values[i];
+    }
+}
+
+// One value: where four pixels are not there. A function of its own, to keep the code of the loops short.
+__device__ __noinline__ void put_one(u8* target, const Shape& shape, const Output& out, i64 p, int k, u32 value) {
+    const int c = channels_of(shape);
+    const i64 at = out.planar ? k * shape.pixels + p : p * c + k;
+    const int kind = out.kind;
+    if (kind == HALF || kind == BRAIN) {
+        ((u16*)target)[at] = (u16)(kind == HALF ? converted<HALF>(value, k, c, out) : converted<BRAIN>(value, k, c, out));
+    } else if (kind == FLOAT) {
+        ((u32*)target)[at] = converted<FLOAT>(value, k, c, out);
+    } else if (kind == WIDER) {
+        ((u16*)target)[at] = (u16)converted<WIDER>(value, k, c, out);
+    } else if (kind == NARROWER) {
+        target[at] = (u8)converted<NARROWER>(value, k, c, out);
+    } else {
+        ((Pixel*)target)[at] = (Pixel)value;
     }
 }
 
@@ -571,28 +583,21 @@ __device__ __forceinline__ void put_group(u8* target, const Shape& shape, const 
     if (there == GROUP) {
         u32 values[GROUP * MOST];
         if (out.planar) {
-#pragma unroll
-            for (int k = 0; k < MOST; k++) {
-#pragma unroll
-                for (int j = 0; j < GROUP; j++) values[j] = converted<KIND>(v[j][k], k, c, out);
+            UNROLL for (int k = 0; k < MOST; k++) {
+                UNROLL for (int j = 0; j < GROUP; j++) values[j] = converted<KIND>(v[j][k], k, c, out);
                 put<SIZE, GROUP>(target + (k * shape.pixels + p) * SIZE, values);
             }
         } else {
-#pragma unroll
-            for (int i = 0; i < GROUP * MOST; i++)
+            UNROLL for (int i = 0; i < GROUP * MOST; i++)
                 values[i] = converted<KIND>(v[i / MOST][i % MOST], i % MOST, c, out);
             put<SIZE, GROUP * MOST>(target + p * c * SIZE, values);
         }
         return;
     }
 #endif
-#pragma unroll
-    for (int j = 0; j < GROUP; j++)
+    UNROLL for (int j = 0; j < GROUP; j++)
         if (j < there)
-            for (int k = 0; k < c; k++) {
-                const u32 value = converted<KIND>(v[j][k], k, c, out);
-                put<SIZE, 1>(target + (out.planar ? k * shape.pixels + p + j : (p + j) * c + k) * SIZE, &value);
-            }
+            for (int k = 0; k < c; k++) put_one(target, shape, out, p + j, k, v[j][k]);
 }
 
 __device__ __forceinline__ void store(u8* target, const Shape& shape, const Output& out, i64 p, int there,
@@ -611,22 +616,22 @@ __device__ __forceinline__ void store(u8* target, const Shape& shape, const Outp
         put_group<NARROWER>(target, shape, out, p, there, v);
 }
 
-// The groups of a warp change places in shared memory, so that neighbouring lanes write neighbouring words.
-__device__ __forceinline__ void store_together(u8* target, u32* staged, const Four& v) {
-    const int lane = threadIdx.x & 31;
-#pragma unroll
-    for (int i = 0; i < WORDS; i++) {
-        u32 word = 0;
-#pragma unroll
-        for (int b = 0; b < 32 / BITS; b++) {
+__device__ __forceinline__ void pack(const Four& v, u32 (&words)[WORDS]) {
+    UNROLL for (int i = 0; i < WORDS; i++) {
+        words[i] = 0;
+        UNROLL for (int b = 0; b < 32 / BITS; b++) {
             const int at = i * (32 / BITS) + b;
-            word |= v[at / MOST % GROUP][at % MOST] << (b * BITS);
+            words[i] |= v[at / MOST % GROUP][at % MOST] << (b * BITS);
         }
-        staged[lane * WORDS + i] = word;
     }
+}
+
+// The groups of a warp change places in shared memory, so that neighbouring lanes write neighbouring words.
+__device__ __forceinline__ void store_together(u8* target, u32* staged, const u32 (&words)[WORDS]) {
+    const int lane = threadIdx.x & 31;
+    UNROLL for (int i = 0; i < WORDS; i++) staged[lane * WORDS + i] = words[i];
     __syncwarp();
-#pragma unroll
-    for (int i = 0; i < WORDS; i++) ((u32*)target)[i * 32 + lane] = staged[i * 32 + lane];
+    UNROLL for (int i = 0; i < WORDS; i++) ((u32*)target)[i * 32 + lane] = staged[i * 32 + lane];
     __syncwarp();
 }
 
@@ -637,27 +642,23 @@ struct Pass {
     bool warped;
 };
 
-// Four pixels into what the pass makes.
-__device__ __forceinline__ void sink(const Pass& pass, const Shape& shape, const Output& out, u8* target, i64 p,
-                                     int there, const Four& v, u32* bins, int copies, u64& total) {
+// Four pixels into a histogram or a sum.
+__device__ __forceinline__ void gather(const Pass& pass, const Shape& shape, i64 p, int there, const Four& v,
+                                       u32* bins, int copies, u64& total) {
     const int c = channels_of(shape);
-    if (pass.sink == STORE) {
-        store(target, shape, out, p, there, v);
-    } else if (pass.sink == HISTOGRAM) {
-#pragma unroll
-        for (int j = 0; j < GROUP; j++)
+    if (pass.sink == HISTOGRAM) {
+        UNROLL for (int j = 0; j < GROUP; j++)
             if (j < there)
                 for (int k = 0; k < c; k++)
                     atomicAdd(&bins[(k * LEVELS + v[j][k]) * copies + (threadIdx.x & (copies - 1))], 1u);
     } else {
-#pragma unroll
-        for (int j = 0; j < GROUP; j++)
+        UNROLL for (int j = 0; j < GROUP; j++)
             if (j < there) total += grey_of(v[j], c);
     }
 }
 
 // One row after the other, as Pillow's running sums go: for coordinates that 16.16 does not hold.
-__device__ void scan_running(const Segment& s, const Pass& pass, const Pixel* src, const Shape& shape,
+__device__ __noinline__ void scan_running(const Segment& s, const Pass& pass, const Pixel* src, const Shape& shape,
                              const Pixel* tables, int first, int last, const Output& out, u8* target, u32* bins,
                              int copies, u64& total) {
     const int c = channels_of(shape), w = shape.width;
@@ -671,8 +672,7 @@ __device__ void scan_running(const Segment& s, const Pass& pass, const Pixel* sr
             const int there = w - left < GROUP ? w - left : GROUP;
             int sx[GROUP], sy[GROUP], x[GROUP], y[GROUP];
             bool inside[GROUP];
-#pragma unroll
-            for (int j = 0; j < GROUP; j++) {
+            UNROLL for (int j = 0; j < GROUP; j++) {
                 inside[j] = j < there && u >= 0.0 && t >= 0.0 && u < w && t < shape.height;
                 sx[j] = inside[j] ? (int)u : 0, sy[j] = inside[j] ? (int)t : 0;
                 x[j] = left + j, y[j] = line;
@@ -681,9 +681,70 @@ __device__ void scan_running(const Segment& s, const Pass& pass, const Pixel* sr
             Four v;
             fetch(s, src, shape, tables, sx, sy, inside, v, c);
             point(s, s.before, pass.upto, tables, v, x, y, c);
-            sink(pass, shape, out, target, (i64)line * w + left, there, v, bins, copies, total);
+            const i64 p = (i64)line * w + left;
+            if (pass.sink == STORE)
+                store(target, shape, out, p, there, v);
+            else
+                gather(pass, shape, p, there, v, bins, copies, total);
         }
     }
+}
+
+struct Work {
+    const Segment* segment;
+    const Pass* pass;
+    const Pixel* src;
+    const Shape* shape;
+    const Pixel* tables;
+    i64 begin, end;  // pixels
+    const Output* out;
+    u8* target;
+    u32 *area, *bins;
+    int copies;
+};
+
+// Four pixels a thread. One loop for each pair, or the registers of all would be held in each.
+template <int LOOP, int GOAL>
+__device__ __forceinline__ u64 scan_groups(const Work& work) {
+    const Segment& s = *work.segment;
+    const Pass pass = *work.pass;
+    const Shape shape = *work.shape;
+    const Output out = *work.out;
+    const Warp warp = s.warp;
+    const Pixel *const src = work.src, *const tables = work.tables;
+    u8* const target = work.target;
+    const i64 begin = work.begin, end = work.end;
+    const int c = channels_of(shape), lane = threadIdx.x & 31, mine = (int)threadIdx.x >> 5;
+    const bool together = CHANNELS && WORDS > 1 && ((u64)(target + begin * c * (int)sizeof(Pixel)) & 3) == 0;
+    u32* const staged = work.area + mine * 32 * WORDS;
+    u64 total = 0;
+    for (i64 base = begin + mine * 32 * GROUP; base < end; base += BLOCK * GROUP) {
+        const i64 p = base + lane * GROUP;
+        const int there = p >= end ? 0 : end - p < GROUP ? (int)(end - p) : GROUP;
+        Four v;
+        if (!there) continue;
+        evaluate<LOOP>(s, warp, src, shape, tables, pass.upto, pass.warped, p, there, v);
+        if (GOAL == PIXELS && together && base + 32 * GROUP <= end) {  // all lanes of a warp, or none
+            u32 words[WORDS];
+            pack(v, words);
+            store_together(target + base * c * (int)sizeof(Pixel), staged, words);
+        } else if (GOAL == PIXELS) {
+            put_group<SAME>(target, shape, out, p, there, v);
+        } else if (GOAL == CONVERTED || (GOAL == EVERY && pass.sink == STORE)) {
+            store(target, shape, out, p, there, v);
+        } else {
+            gather(pass, shape, p, there, v, work.bins, work.copies, total);
+        }
+    }
+    return total;
+}
+
+__device__ __noinline__ u64 scan_any(const Work& work) { return scan_groups<ANY, EVERY>(work); }
+
+template <int LOOP>
+__device__ __forceinline__ u64 scan_for(const Work& work, bool pixels) {
+    if (pixels) return scan_groups<LOOP, PIXELS>(work);
+    return work.pass->sink == STORE ? scan_groups<LOOP, CONVERTED>(work) : scan_groups<LOOP, STATISTICS>(work);
 }
 
 // A pass over the rows first .. last - 1. Sums and counts go to `state`, by additions.
@@ -691,7 +752,7 @@ __device__ void scan(const Segment& s, const Pass& pass, const Pixel* src, const
                      const Pixel* tables, int first, int last, const Output& out, u8* target, u32* area,
                      int copies) {
     const int c = channels_of(shape), thread = threadIdx.x;
-    const Warp warp = s.warp;
+    const Warp& warp = s.warp;
     u32* bins = BITS == 8 ? area : state.counts;
     if (BITS != 8) copies = 1;
     __shared__ u64 sums[32];
@@ -703,21 +764,15 @@ __device__ void scan(const Segment& s, const Pass& pass, const Pixel* src, const
     if (pass.warped && warp.way == RUNNING) {
         scan_running(s, pass, src, shape, tables, first, last, out, target, bins, copies, total);
     } else {
-        const i64 begin = (i64)first * shape.width, end = (i64)last * shape.width;
-        const int lane = thread & 31, mine = thread >> 5;
-        const bool together = CHANNELS && WORDS > 1 && pass.sink == STORE && out.kind == SAME &&
-                              (!out.planar || c == 1) && ((u64)(target + begin * c * (int)sizeof(Pixel)) & 3) == 0;
-        u32* staged = area + mine * 32 * WORDS;
-        for (i64 base = begin + mine * 32 * GROUP; base < end; base += BLOCK * GROUP) {
-            const i64 p = base + lane * GROUP;
-            const int there = p >= end ? 0 : end - p < GROUP ? (int)(end - p) : GROUP;
-            Four v;
-            if (there) evaluate(s, warp, src, shape, tables, pass.upto, pass.warped, p, there, v);
-            if (together && base + 32 * GROUP <= end)
-                store_together(target + base * c * (int)sizeof(Pixel), staged, v);
-            else if (there)
-                sink(pass, shape, out, target, p, there, v, bins, copies, total);
-        }
+        const Work work = {&s, &pass, src, &shape, tables, (i64)first * shape.width, (i64)last * shape.width,
+                           &out, target, area, bins, copies};
+        const bool pixels = pass.sink == STORE && out.kind == SAME && (!out.planar || c == 1);
+        if (pass.warped ? warp.way != FIXED : s.stencil)
+            total = scan_any(work);
+        else if (pass.warped)
+            total = scan_for<TURNED>(work, pixels);
+        else
+            total = scan_for<STRAIGHT>(work, pixels);
     }
     if (pass.sink == LUMA) atomicAdd(&sums[thread & 31], total);
     __syncthreads();
@@ -797,7 +852,7 @@ __device__ void equalize(const u32* counts, Pixel* step, int low, int high, u64 
 }
 
 // Put one more table behind the run at `tables`; `push`: the histogram is needed again.
-__device__ void append(i64 code, const double* values, const State& state, Pixel* tables, const Shape& shape,
+__device__ __noinline__ void append(i64 code, const double* values, const State& state, Pixel* tables, const Shape& shape,
                        bool push, u32* area) {
     __shared__ u32 ends[2];
     const int c = channels_of(shape), thread = threadIdx.x;

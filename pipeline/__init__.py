@@ -11,15 +11,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipeline.loader import Loader as Loader
+    from pipeline.loader import load as load
     from pipeline.pipeline import Pipeline as Pipeline
     from pipeline.plan import Plan as Plan
     from pipeline.report import Report as Report
 
 __version__ = "0.1.0"
 
-_HOME = {"Pipeline": "pipeline.pipeline", "Plan": "pipeline.plan", "Report": "pipeline.report"}
+_HOME = {
+    "Loader": "pipeline.loader",
+    "Pipeline": "pipeline.pipeline",
+    "Plan": "pipeline.plan",
+    "Report": "pipeline.report",
+    "load": "pipeline.loader",
+}
 
-__all__ = ["Pipeline", "Plan", "Report"]
+__all__ = ["Loader", "Pipeline", "Plan", "Report", "load"]
 
 
 def __getattr__(name: str) -> object:

@@ -17,6 +17,7 @@ from lake import ledger
 from lake.formats.splits import UNREADABLE
 from lake.lake import Change, Lake, Part
 from lake.ledger import DROPS_BY
+from lake.op import Op
 from lake.schema import LEDGER, MANIFEST, RUNS
 from pipeline import emitted as emission
 from pipeline.config import Config
@@ -41,7 +42,7 @@ POLICIES = pa.schema(
         pa.field("evidence", pa.string(), nullable=False),  # JSON, see augment.search
     ]
 )
-"""The ``_policies`` table: every policy that was learned, and from what."""
+"""The ``_policies`` table: every policy that was learned, and from what; and those for loaders to apply."""
 
 _NO_REJECTS = frozenset({"exact-duplicate", "unknown-format"})
 """Drops of ingest that are no bad rows: a content that is kept already, a file that is no data."""
@@ -186,8 +187,8 @@ class Run:
             *(change for decided in made.decisions.values() for change in decided.changes),
             *self._unused(stage, made),
         ]
-        if learned:
-            changes.append(Change("_policies", POLICIES, (self._policies(key, learned),)))
+        if policies := learned | _pinned(stage):
+            changes.append(Change("_policies", POLICIES, (self._policies(key, policies),)))
         report = {
             "steps": _totals(
                 stage.name,
@@ -336,3 +337,12 @@ def _without(reused: frozenset[str], parts: Iterable[Part]) -> tuple[Part, ...]:
 
 def _present(table: Any) -> tuple[Part, ...]:
     return tuple(table.parts()) if table.exists else ()
+
+
+def _pinned(stage: Stage) -> dict[str, dict[str, Any]]:
+    """The policies that the stage's rows name for a loader to apply."""
+    return {
+        label: {"policy": json.loads(step.resolved.model_dump_json()), "evidence": {}}
+        for label, step in stage.steps
+        if isinstance(step, Op) and getattr(step, "late", False)
+    }

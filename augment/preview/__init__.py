@@ -34,7 +34,9 @@ __all__ = [
 
 
 @overload
-def preview(policy: Policy, image: str, id_: str | int, seed: int = 0, epochs: int = 8) -> TextPreview: ...
+def preview(
+    policy: Policy, image: str, id_: str | int, seed: int = 0, epochs: int = 8, **how: Any
+) -> TextPreview: ...
 
 
 @overload
@@ -63,6 +65,7 @@ def preview(  # noqa: PLR0917  (in the order in which one thinks of them)
     ops: Sequence[str] | None = None,
     partner: Any = None,
     montage: bool = False,
+    **how: Any,
 ) -> Preview | TextPreview:
     """What a policy makes of one image: each op at a few levels, and the policy's own samples.
 
@@ -76,6 +79,7 @@ def preview(  # noqa: PLR0917  (in the order in which one thinks of them)
         ops: show the levels of these ops only, one that the policy lacks over its whole range.
         partner: for MixUp and CutMix, an image of the same shape; unless given, the image itself, upside down.
         montage: of more than three channels show all, side by side, not the first three.
+        how: of a text: further arguments of :func:`augment.text.apply_texts`, such as ``lexicon``.
 
     Returns:
         A value that a notebook shows, and that can be saved.
@@ -93,7 +97,9 @@ def preview(  # noqa: PLR0917  (in the order in which one thinks of them)
      'level 0.375', 'level 0.5']
     """
     if isinstance(image, str):
-        return of_text(policy, image, id_, seed, epochs)
+        return of_text(policy, image, id_, seed, epochs, how)
+    if how:
+        raise TypeError(f"{next(iter(how))} goes with texts")
     return of_image(
         policy, image, id_, seed, epochs, targets=targets, ops=ops, partner=partner, montage=montage
     )

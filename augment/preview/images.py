@@ -43,17 +43,24 @@ class Cell:
         title: ``original``, ``level 0.25`` or ``epoch 3``.
         words: what was done.
         fused: how it was carried out: :meth:`augment.compile.Compiled.explain`.
-        image: the pixels, of the original's shape and dtype.
         targets: what belongs to it now.
         shown: uint8 (h, w, 3): enlarged or reduced, windowed, and with the targets drawn.
+        exact: whether every pixel is shown.
     """
 
     title: str
     words: str
     fused: str
-    image: Array
     targets: Targets | None
     shown: RGB
+    exact: bool
+    make: Callable[[], Array]
+    """Makes the pixels."""
+
+    @property
+    def image(self) -> Array:
+        """The pixels, of the original's shape and dtype; made anew each time, as many would not fit."""
+        return self.make()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +88,6 @@ class Preview:
         original: the image itself.
         samples: what the policy makes of it, epoch by epoch.
         levels: each op at a few levels.
-        exact: whether every pixel is shown.
     """
 
     title: str
@@ -89,13 +95,12 @@ class Preview:
     original: Cell
     samples: Row
     levels: tuple[Row, ...]
-    exact: bool
 
-    def markup(self) -> str:
-        """A piece of HTML, without a style of its own."""
+    def markup(self, *, titled: bool = True, unfolded: bool = True) -> str:
+        """A piece of HTML, without a style of its own; see :func:`augment.preview.page.markup`."""
         from augment.preview import page
 
-        return page.markup(self)
+        return page.markup(self, titled=titled, unfolded=unfolded)
 
     def html(self) -> str:
         """A page that stands alone, fetches nothing and runs nothing."""
@@ -128,7 +133,8 @@ class Preview:
         return self.png()
 
     def __repr__(self) -> str:
-        return f"<Preview of {self.title}: {len(self.samples.cells)} samples, {len(self.levels)} ops>"
+        ops = ", ".join(row.name for row in self.levels)
+        return f"<Preview of {self.title}: {len(self.samples.cells)} samples; {ops or 'no ops'}>"
 
 
 class _Given(NamedTuple):
@@ -146,12 +152,16 @@ class _Given(NamedTuple):
         batch = self.image[None]
         compiled = compile_programs(programs, cpu.shape_of(batch), space=self.space, resampling=self.resampling)
         mixed = any(find(step.op).kind == "mix" for step in programs[0])
-        made = cpu.run(compiled, batch, partners=self.partner[None] if mixed else None)[0]
+
+        def make() -> Array:
+            made: Array = cpu.run(compiled, batch, partners=self.partner[None] if mixed else None)[0]
+            return made
+
         # An image that is mixed with another one has no boxes of its own any more.
         moved = None if self.targets is None or mixed else move(compiled, self.targets)
         return Cell(
-            title, describe(programs[0], self.space), compiled.explain(0), made, moved,
-            screen.show(_three(made), self._drawing(moved)),
+            title, describe(programs[0], self.space), compiled.explain(0), moved,
+            screen.show(_three(make()), self._drawing(moved)), screen.exact, make,
         )  # fmt: skip
 
     def _drawing(self, targets: Targets | None) -> Callable[[RGB], RGB] | None:
@@ -175,12 +185,12 @@ def of_image(
     montage: bool,
 ) -> Preview:
     """The preview of an image; see :func:`augment.preview.preview`."""
-    pixels = np.asarray(image)
+    pixels = np.array(image)  # a copy: the cells make their pixels when they are asked for them
     if pixels.ndim not in {2, 3} or pixels.size == 0:
         raise ValueError(f"an image of shape {pixels.shape}: give (h, w) or (h, w, c), not empty")
     cpu.shape_of(pixels[None])  # the dtype
     _check_kind(policy)
-    other = pixels[::-1, ::-1] if partner is None else np.asarray(partner)
+    other = pixels[::-1, ::-1] if partner is None else np.array(partner)
     given = _Given(
         pixels, policy.space, policy.resampling, targets, None if targets is None else Marks(targets), other
     )
@@ -194,12 +204,17 @@ def of_image(
     wanted = all_ops if ops is None else list(dict.fromkeys(find(name).name for name in ops))
     return Preview(
         title=f"{policy.name or 'policy'}, id {id_}, seed {seed}",
-        note=large.caption(pixels.dtype),
+        note=large.caption(pixels.dtype) + _smaller(large, small),
         original=given.cell("original", Programs.of([[]]), large),
         samples=Row("samples", "", tuple(samples)),
         levels=tuple(_levels(given, policy, name, rng.Stream([id_], seed, 0), small) for name in wanted),
-        exact=large.exact and small.exact,
     )
+
+
+def _smaller(large: Screen, small: Screen) -> str:
+    if small.exact or not large.exact:
+        return ""
+    return f"; ops alone reduced to {small.size[1]} x {small.size[0]}"
 
 
 def _check_kind(policy: Policy) -> None:

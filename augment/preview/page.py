@@ -22,6 +22,7 @@ __all__ = ["STYLE", "document", "fragment", "markup", "save"]
 STYLE = """
 .gm-preview { color: inherit; }
 .gm-preview h3 { font-size: 1rem; font-weight: 650; letter-spacing: -.005em; margin: 1.75rem 0 .6rem; }
+.gm-preview summary { font-weight: 650; margin: 1.75rem 0 .6rem; cursor: pointer; }
 .gm-preview h4 { font-size: .875rem; font-weight: 650; margin: 1.1rem 0 .4rem; }
 .gm-preview h4 span { font-weight: 400; opacity: .72; }
 .gm-preview .gm-note { font-size: .8125rem; opacity: .78; margin: 0 0 .5rem; max-width: 60rem;
@@ -36,7 +37,7 @@ STYLE = """
 .gm-preview img.gm-pixels { image-rendering: pixelated; }
 .gm-preview figcaption { font-size: .75rem; line-height: 1.4; margin-top: .35rem; overflow-wrap: anywhere; }
 .gm-preview figcaption b { display: block; font-weight: 650; }
-.gm-preview figcaption .gm-fused { display: block; opacity: .72; white-space: pre-line; }
+.gm-preview figcaption .gm-fused { display: block; opacity: .72; padding-left: .6rem; text-indent: -.6rem; }
 .gm-preview .gm-text { font-size: .9rem; line-height: 1.6; margin: 0 0 .9rem; max-width: 46rem;
   overflow-wrap: anywhere; white-space: pre-wrap; unicode-bidi: isolate; }
 .gm-preview del { color: #b3261e; background: #fbe0dd; border-radius: 2px; }
@@ -81,35 +82,46 @@ def fragment(body: str) -> str:
     return f"<style>{STYLE}</style>\n{body}"
 
 
-def markup(preview: Preview) -> str:
-    """A preview as a piece of HTML."""
+def markup(preview: Preview, *, titled: bool = True, unfolded: bool = True) -> str:
+    """A preview as a piece of HTML.
+
+    Args:
+        preview: the preview.
+        titled: say which policy and id.
+        unfolded: show the levels at once, not only when they are asked for.
+    """
+    title = f'<p class="gm-note"><b>{escape(preview.title)}</b></p>' if titled else ""
     parts = [
-        '<div class="gm-preview">', f'<p class="gm-note"><b>{escape(preview.title)}</b></p>',
+        '<div class="gm-preview">', title,
         f'<p class="gm-note">{escape(preview.note)}</p>', "<h3>Original, and what the policy makes of it</h3>",
-        '<div class="gm-frames">', _figure(preview.original, preview, ""),
-        *(_figure(cell, preview, cell.words) for cell in preview.samples.cells), "</div>",
+        '<div class="gm-frames">', _figure(preview.original, ""),
+        *(_figure(cell, cell.words) for cell in preview.samples.cells), "</div>",
     ]  # fmt: skip
     if preview.levels:
-        parts.append("<h3>Each op alone, as far as the policy takes it</h3>")
-    for row in preview.levels:
-        parts += _row(row, preview)
+        what = "Each op alone, as far as the policy takes it"
+        opened = ' open=""' if unfolded else ""  # as XML too
+        parts.append(f"<details{opened}><summary>{what}</summary>")
+        for row in preview.levels:
+            parts += _row(row)
+        parts.append("</details>")
     return "\n".join([*parts, "</div>"])
 
 
-def _row(row: Row, preview: Preview) -> list[str]:
+def _row(row: Row) -> list[str]:
     note = f" <span>{escape(row.note)}</span>" if row.note else ""
-    cells = [_figure(cell, preview, cell.words.removeprefix(row.name).strip()) for cell in row.cells]
+    cells = [_figure(cell, cell.words.removeprefix(row.name).strip()) for cell in row.cells]
     return [f"<h4>{escape(row.name)}{note}</h4>", '<div class="gm-levels">', *cells, "</div>"]
 
 
-def _figure(cell: Cell, preview: Preview, words: str) -> str:
+def _figure(cell: Cell, words: str) -> str:
     height, width = cell.shown.shape[:2]
     classes = ' class="gm-wide"' if width > 160 else ""  # noqa: PLR2004  (a montage)
-    pixels = ' class="gm-pixels"' if preview.exact else ""
+    pixels = ' class="gm-pixels"' if cell.exact else ""
     what = escape(f"{cell.title}: {words}" if words else cell.title, quote=True)
-    uri = _uri(cell.shown, exact=preview.exact)
+    uri = _uri(cell.shown, exact=cell.exact)
     image = f'<img src="{uri}" width="{width}" height="{height}" alt="{what}"{pixels}>'
-    fused = f'<span class="gm-fused">{escape(cell.fused)}</span>' if several(cell) else ""
+    lines = cell.fused.splitlines() if several(cell) else []
+    fused = "".join(f'<span class="gm-fused">{escape(line)}</span>' for line in lines)
     caption = f"<b>{escape(cell.title)}</b> {escape(words)}{fused}"
     return f"<figure{classes}>{image}<figcaption>{caption}</figcaption></figure>"
 
@@ -124,7 +136,7 @@ def _uri(picture: npt.NDArray[np.uint8], *, exact: bool) -> str:
     out = io.BytesIO()
     image = Image.fromarray(picture)
     if exact:
-        image.save(out, "PNG", optimize=True)
+        image.save(out, "PNG")
     else:
         image.save(out, "JPEG", quality=_QUALITY)
     return f"data:image/{'png' if exact else 'jpeg'};base64,{base64.b64encode(out.getvalue()).decode()}"

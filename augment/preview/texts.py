@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from augment.ops import describe
 
@@ -100,10 +101,11 @@ class TextPreview:
             lines += [f"{f'epoch {each.epoch}':<{wide}}  {each.words}", f"{'':<{wide}}  {marked}"]
         return "\n".join(lines)
 
-    def markup(self) -> str:
+    def markup(self, *, titled: bool = True) -> str:
         """A piece of HTML, without a style of its own."""
+        title = f'<p class="gm-note"><b>{_safe(self.title)}</b></p>' if titled else ""
         parts = [
-            '<div class="gm-preview">', f'<p class="gm-note"><b>{_safe(self.title)}</b></p>',
+            '<div class="gm-preview">', title,
             "<h3>Original</h3>", f'<p class="gm-text" dir="auto">{_safe(self.original)}</p>',
             "<h3>What the policy makes of it</h3>",
         ]  # fmt: skip
@@ -139,16 +141,20 @@ class TextPreview:
         return page.fragment(self.markup())
 
 
-def of_text(policy: Policy, text: str, id_: str | int, seed: int, epochs: int) -> TextPreview:
+def of_text(  # noqa: PLR0917  (the arguments of preview)
+    policy: Policy, text: str, id_: str | int, seed: int, epochs: int, how: Mapping[str, Any]
+) -> TextPreview:
     """The preview of a text; see :func:`augment.preview.preview`."""
-    apply_texts = getattr(policy, "apply_texts", None)
-    if apply_texts is None or policy.modality != "text":
+    from augment.text import apply_texts
+
+    if policy.modality != "text":
         raise ValueError("the policy works on images: give an array in place of the string")
     samples = []
     for epoch in range(1, epochs + 1):
-        made = apply_texts([text], [id_], seed=seed, epoch=epoch)[0]
-        words = describe(policy.at(epoch).draw([id_], seed, epoch)[0], policy.space)
-        samples.append(TextSample(epoch, words, str(made)))
+        now = policy.at(epoch)
+        made = str(apply_texts(now, [text], [id_], seed=seed, epoch=epoch, **how)[0])
+        words = describe(now.draw([id_], seed, epoch)[0], policy.space) if made != text else "unchanged"
+        samples.append(TextSample(epoch, words, made))
     return TextPreview(f"{policy.name or 'policy'}, id {id_}, seed {seed}", text, tuple(samples))
 
 

@@ -66,6 +66,7 @@ class Learned(Barrier):
         max_rows: labelled images looked at; those with the smallest ids, which are hashes.
         resolution: longest side to which these are reduced for judging.
         min_per_class: classes with fewer labelled images take no part.
+        late: no copies are made; the loader applies the policy, see :class:`augment.Apply`.
 
     >>> Learned(copies=2).base
     'trivial_augment_wide'
@@ -82,6 +83,7 @@ class Learned(Barrier):
     max_rows: Annotated[int, Field(ge=20, le=100_000)] = 4000
     resolution: Annotated[int, Field(ge=8, le=256)] = 32
     min_per_class: Annotated[int, Field(ge=2)] = 10
+    late: bool = False
 
     @field_validator("base")
     @classmethod
@@ -131,7 +133,7 @@ class Learned(Barrier):
         from augment.apply import Apply
 
         policy = Policy.model_validate_json(state.column("policy")[0].as_py())
-        step: Op = Apply(policy=policy, copies=self.copies, seed=self.seed)
+        step: Op = Apply(policy=policy, copies=self.copies, seed=self.seed, late=self.late)
         return step
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Text augmentation: keyed ops on words and sentences, protected spans, lexicons, and the corpus they have seen."""
+"""Text augmentation: keyed ops on words and sentences, protected spans, lexicons, and fitted vocabularies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from augment.text.execute import apply_texts as apply_texts
-    from augment.text.execute import execute as execute
     from augment.text.fitted import Fitted as Fitted
     from augment.text.fitted import fit as fit
     from augment.text.lexicon import Lexicon as Lexicon
@@ -20,12 +19,13 @@ if TYPE_CHECKING:
 
 # Name -> module. Imported on first use: `gristmill --help` must not load Arrow.
 _HOME = {
-    "ApplyText": "step", "Fitted": "fitted", "Lexicon": "lexicon", "Protect": "protect", "apply_texts": "execute",
-    "eda": "presets", "execute": "execute", "fit": "fitted", "load": "lexicon", "split": "tokens", "uda": "presets",
+    "ApplyText": "step", "Fitted": "fitted", "Lexicon": "lexicon", "Protect": "protect",
+    "apply_texts": "execute", "eda": "presets", "fit": "fitted", "load": "lexicon",
+    "split": "tokens", "uda": "presets",
 }  # fmt: skip
 
 __all__ = [
-    "ApplyText", "Fitted", "Lexicon", "Protect", "apply_texts", "eda", "execute", "fit", "load", "split", "uda",
+    "ApplyText", "Fitted", "Lexicon", "Protect", "apply_texts", "eda", "fit", "load", "split", "uda",
 ]  # fmt: skip
 
 

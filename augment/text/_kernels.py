@@ -1,15 +1,17 @@
 """The compiled text ops: tokens, shares and keys in, new texts out.
 
-What each op does with which random number stands in :mod:`augment.text.execute`. What a kernel calls lives in the
-same file: see :mod:`lake.jit`.
+What each op does with which random number stands in :mod:`augment.text.execute`. What a kernel calls lives in
+the same file: see :mod:`lake.jit`.
 
-The ops on words fill a plan of the text, and one loop writes it: for each place (the stretch between two gaps) what
-stands in it (``what``: a token's number; below 0 a word of the pool, -2 - its number) or nothing (``GONE``), and what is
-put in before it. Deleting a word takes the white space before it along, or where there is none that behind it.
+The ops on words fill a plan of the text, and one loop writes it: for each place (the stretch between two gaps)
+what stands in it (``what``: a token's number; below 0 a word of the pool, -2 - its number) or nothing
+(``GONE``), and what is put in before it. Deleting a word takes the white space before it along, or where there
+is none that behind it.
 """
 
 # ruff: noqa: PLR0917, C901, PLR0912, PLR0915  one pass is one loop; kernels take arrays by position
 # ruff: noqa: PLR2004  the bounds of UTF-8 and of ASCII are the format
+# ruff: noqa: FBT003, PLR1714, SIM102, SIM109  written as what is quickest when compiled
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ __all__ = ["carry_out"]
 
 _PROTECTED, _GLUED, _IDEO, _CAPITAL = 1, 2, 4, 8
 _GONE = -(1 << 40)
-_SYNONYM, _INSERTION, _SWAP, _DELETION, _KEYBOARD, _OCR, _TFIDF_IN, _TFIDF_FOR, _SHUFFLE, _CROP, _MIX = range(500, 511)
+_SYNONYM, _INSERTION, _SWAP, _DELETION, _KEYBOARD, _OCR, _TFIDF_IN, _TFIDF_FOR, _SHUFFLE, _CROP, _MIX = range(
+    500, 511
+)
 _LETTERS = 4  # a shorter word is not misspelt: too little of it would be left
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
@@ -32,17 +36,23 @@ _32 = np.uint64(32)
 
 
 @kernel
-def _uniform(key: Any, index: Any) -> Any:
-    """Number ``index`` of a key: augment.rng.of_keys."""
-    c0, c1, c2, c3 = np.uint64(index >> 1), np.uint64(0), np.uint64(key[2]), np.uint64(key[3])
+def _pair(key: Any, block: Any) -> Any:
+    """Numbers ``2 block`` and ``2 block + 1`` of a key: augment.rng.of_keys."""
+    c0, c1, c2, c3 = np.uint64(block), np.uint64(0), np.uint64(key[2]), np.uint64(key[3])
     k0, k1 = np.uint64(key[0]), np.uint64(key[1])
     for turn in range(10):
         if turn:
             k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
         p0, p1 = _M0 * c0, _M1 * c2
         c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ k0, p1 & _LOW, (p0 >> _32) ^ c3 ^ k1, p0 & _LOW
-    high, low = (c2, c3) if index & 1 else (c0, c1)
-    return np.float64((high >> np.uint64(5)) * np.uint64(1 << 26) + (low >> np.uint64(6))) * 2.0**-53
+    first = np.float64((c0 >> np.uint64(5)) * np.uint64(1 << 26) + (c1 >> np.uint64(6))) * 2.0**-53
+    return first, np.float64((c2 >> np.uint64(5)) * np.uint64(1 << 26) + (c3 >> np.uint64(6))) * 2.0**-53
+
+
+@kernel
+def _uniform(key: Any, index: Any) -> Any:
+    even, odd = _pair(key, index >> 1)
+    return odd if index & 1 else even
 
 
 @kernel
@@ -89,7 +99,9 @@ def _runs_on(data: Any, start: Any, stop: Any, first: Any) -> Any:
 
 
 @kernel
-def _candidates(op: Any, data: Any, tokens: Any, first: Any, count: Any, synonyms: Any, misprints: Any, out: Any) -> Any:
+def _candidates(
+    op: Any, data: Any, tokens: Any, first: Any, count: Any, synonyms: Any, misprints: Any, out: Any
+) -> Any:
     """The tokens that an op may pick."""
     _, start, stop, flags, word, _, _, _, _ = tokens
     m = 0
@@ -190,22 +202,32 @@ def _write(
         order = np.argsort(places[:insertions], kind="mergesort")
         places[:insertions], inserted[:insertions] = places[order], inserted[order]
     origin = at
-    behind = begin  # of the gap before place t what is left starts here
+    behind = begin  # what stands from here to the present place is not written yet, and unchanged
     k = 0
     touching = 0  # what was written last: 1 a token of a script with spaces, 2 one without
     for t in range(count + 1):
-        stop_gap = start[first + t] if t < count else end
+        j = first + t
+        inserts = k < insertions and places[k] == t
+        if t < count and what[t] == t and notes[t] < 0 and not inserts:
+            if touching != 1 or behind != start[j] or flags[j] & _IDEO:
+                continue
+        stop_gap = start[j] if t < count else end
         gone = t < count and what[t] == _GONE
+        taken = False
         if gone:
-            cut = stop_gap
-            while cut > behind and _is_space(data[cut - 1]):
+            cut, least = stop_gap, max(behind, stop[j - 1] if t > 0 else begin)
+            while cut > least and _is_space(data[cut - 1]):
                 cut -= 1
             taken = cut < stop_gap
             stop_gap = cut
-        if t < count or k == insertions:
-            if stop_gap > behind:
-                touching = 0
+        if t == count and inserts:
+            stop_gap = stop[j - 1] if t > 0 and behind <= stop[j - 1] else behind
+        if stop_gap > behind:
             at = _copy(data, behind, stop_gap, out, at)
+            touching = 0
+            if t > 0 and stop_gap == stop[j - 1]:
+                touching = 2 if flags[j - 1] & _IDEO else 1
+        behind = stop_gap
         while k < insertions and places[k] == t:
             source, low, high = pool[0], pool[1][inserted[k]], pool[1][inserted[k] + 1]
             runs = _runs_on(source, low, high, True)
@@ -215,28 +237,26 @@ def _write(
             at = _copy(source, low, high, out, at)
             runs = _runs_on(source, low, high, False)
             touching = 2 if runs else 1
-            if t < count and not (runs and flags[first + t] & _IDEO):
+            if t < count and not (runs and flags[j] & _IDEO):
                 out[at] = 32
                 at += 1
                 touching = 0
             k += 1
-            if t == count and k == insertions:
-                at = _copy(data, behind, end, out, at)
         if t == count:
+            at = _copy(data, behind, end, out, at)
             break
-        behind = stop[first + t]
+        behind = stop[j]
         if gone:
             if not taken:
-                following = start[first + t + 1] if t + 1 < count else end
+                following = start[j + 1] if t + 1 < count else end
                 while behind < following and _is_space(data[behind]):
                     behind += 1
             continue
-        source, low, high = data, start[first + t], stop[first + t]
+        source, low, high = data, start[j], stop[j]
         if what[t] >= 0:
             low, high = start[first + what[t]], stop[first + what[t]]
             runs = flags[first + what[t]] & _IDEO != 0
-            # Two words that touch now and did not before
-            if touching == 1 and not runs and not (t > 0 and what[t] == t and what[t - 1] == t - 1):
+            if touching == 1 and not runs:
                 out[at] = 32
                 at += 1
             note = notes[t]
@@ -258,7 +278,7 @@ def _write(
                 at += 1
             head = at
             at = _copy(source, low, high, out, at)
-            if flags[first + t] & _CAPITAL and 97 <= out[head] <= 122:
+            if flags[j] & _CAPITAL and 97 <= out[head] <= 122:
                 out[head] -= 32
             runs = _runs_on(source, low, high, False)
         touching = 2 if runs else 1
@@ -329,8 +349,8 @@ def _shuffle(
 
 @kernel
 def _mix(
-    key: Any, share: Any, data: Any, begin: Any, end: Any, tokens: Any, row: Any, mates: Any, mate: Any, out: Any,
-    at: Any,
+    key: Any, share: Any, data: Any, begin: Any, end: Any, tokens: Any, row: Any, mates: Any, mate: Any,
+    out: Any, at: Any,
 ) -> Any:  # fmt: skip
     """Put sentences of a mate in the place of own ones without anything protected, or behind others."""
     _, _, _, flags, _, rows, heads, starts, stops = tokens
@@ -356,7 +376,7 @@ def _mix(
         at = _copy(data, behind, starts[first + s], out, at)
         behind = stops[first + s]
         new = taken[s]
-        keeps = new < 0
+        keeps = new < 0 or count == 1
         if not keeps:
             last = heads[first + s + 1] if s + 1 < count else tokens[0][row + 1]
             for t in range(heads[first + s], last):
@@ -453,14 +473,19 @@ def carry_out(
         elif op == _SWAP:
             if m > 1:
                 for t in range(count):
-                    a = _below(key, 2 * t, m)
-                    b = _below(key, 2 * t + 1, m - 1)
+                    even, odd = _pair(key, t)
+                    a, b = np.int64(even * m), np.int64(odd * (m - 1))
                     b += b >= a
                     what[some[a]], what[some[b]] = what[some[b]], what[some[a]]
         elif op == _DELETION:
             gone = 0
+            block = np.int64(-1)
+            even, odd = 0.0, 0.0
             for k in range(m):
-                if _uniform(key, some[k]) < share:
+                if some[k] >> 1 != block:
+                    block = some[k] >> 1
+                    even, odd = _pair(key, block)
+                if (odd if some[k] & 1 else even) < share:
                     what[some[k]] = _GONE
                     gone += 1
             if gone == n:
@@ -482,7 +507,8 @@ def carry_out(
                     replaced += 1
         out = _grown(out, at, end - begin + (insertions + replaced) * (longest + 3) + n + 8)
         at = _write(
-            data, begin, end, tokens, first, n, pool, what, notes, places, inserted, insertions, misprints, out, at
+            data, begin, end, tokens, first, n, pool, what, notes, places, inserted, insertions, misprints, out,
+            at,
         )  # fmt: skip
     out_offsets[len(codes)] = at
     return out

@@ -1,10 +1,12 @@
 """The compiled tokenizer: texts to tokens, flags, lexicon entries and sentences.
 
-What a token is stands in :mod:`augment.text.tokens`. What a kernel calls lives in the same file: see :mod:`lake.jit`.
+What a token is stands in :mod:`augment.text.tokens`. What a kernel calls lives in the same file: see
+:mod:`lake.jit`.
 """
 
 # ruff: noqa: PLR0917, C901, PLR0912, PLR0915  one pass over the bytes is one loop; kernels take arrays by position
 # ruff: noqa: PLR2004  the bounds of UTF-8 and of ASCII are the format
+# ruff: noqa: PLR1714, SIM110, SIM114  written as what is quickest when compiled
 # ruff: noqa: PLR0911  a look-ahead has many ways to end
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ SAVE_NEGATIONS, SAVE_NUMBERS, SAVE_ENTITIES = 1, 2, 4
 
 _OFFSET = np.uint64(0xCBF29CE484222325)  # FNV-1a
 _PRIME = np.uint64(0x100000001B3)
+_TAG = np.uint64(0xFFFFFFFFFF000000)
 _MOST_UNITS = 16  # the longest word of a script without spaces
 _LOOK = 256  # bytes that a look-ahead may read
 
@@ -67,24 +70,26 @@ def hash_rows(data: Any, offsets: Any, out: Any) -> None:
 
 
 @kernel
-def place_words(hashes: Any, keys: Any, values: Any) -> None:
-    """Fill a table with open addressing; its size is a power of two, and a key of 0 is an empty place."""
-    mask = np.uint64(len(keys) - 1)
+def place_words(hashes: Any, table: Any) -> None:
+    """Fill a table with open addressing; its size is a power of two.
+
+    An entry is the row + 1 in the lower 24 bits, and the hash's upper 40 above; 0 is an empty place.
+    """
+    mask = np.uint64(len(table) - 1)
     for i in range(len(hashes)):
         at = _mixed(hashes[i]) & mask
-        while keys[at] != 0:
+        while table[at] != 0:
             at = (at + np.uint64(1)) & mask
-        keys[at] = hashes[i]
-        values[at] = i
+        table[at] = (hashes[i] & _TAG) | np.uint64(i + 1)
 
 
 @kernel
-def _find(keys: Any, values: Any, h: Any) -> Any:
-    mask = np.uint64(len(keys) - 1)
+def _find(table: Any, h: Any) -> Any:
+    mask = np.uint64(len(table) - 1)
     at = _mixed(h) & mask
-    while keys[at] != 0:
-        if keys[at] == h:
-            return np.int64(values[at])
+    while table[at] != 0:
+        if table[at] & _TAG == h & _TAG:
+            return np.int64(table[at] & ~_TAG) - 1
         at = (at + np.uint64(1)) & mask
     return np.int64(-1)
 
@@ -175,13 +180,15 @@ _WWW = np.frombuffer(b"www.", np.uint8)
 
 
 @kernel
-def _segment(data: Any, at: Any, end: Any, classes: Any, words: Any, starts: Any, stops: Any, count: Any) -> Any:
+def _segment(
+    data: Any, at: Any, end: Any, classes: Any, words: Any, starts: Any, stops: Any, count: Any
+) -> Any:
     """Cut a run of a script without spaces into the fewest words.
 
-    Among equals: the fewest of a single character, and then the longest first. What no word covers stands alone.
-    ``at`` .. ``end`` holds ideographs and marks only. Gives the new number of tokens.
+    Among equals: the fewest of a single character, and then the longest first. What no word covers stands
+    alone. ``at`` .. ``end`` holds ideographs and marks only. Gives the new number of tokens.
     """
-    keys, values, reach = words
+    table, reach = words
     edges = np.empty(end - at + 1, np.int64)
     m = 0
     p = at
@@ -192,19 +199,19 @@ def _segment(data: Any, at: Any, end: Any, classes: Any, words: Any, starts: Any
             m += 1
         p += size
     edges[m] = end
-    cost = np.empty(m + 1, np.int64)
+    cost: Any = np.empty(m + 1, np.int64)
     length = np.empty(m, np.int64)
     cost[m] = 0
     for i in range(m - 1, -1, -1):
         point, _ = _decode(data, edges[i], end)
-        most = min(np.int64(reach[point & 0xFFFF]), m - i)
+        most: Any = min(np.int64(reach[point & 0xFFFF]), m - i)
         cost[i] = cost[i + 1] + 1025
         length[i] = 1
         h = _OFFSET
         for k in range(1, most + 1):
             for q in range(edges[i + k - 1], edges[i + k]):
                 h = (h ^ np.uint64(_fold(data[q]))) * _PRIME
-            if k > 1 and cost[i + k] + 1024 <= cost[i] and _find(keys, values, h) >= 0:
+            if k > 1 and cost[i + k] + 1024 <= cost[i] and _find(table, h) >= 0:
                 cost[i] = cost[i + k] + 1024
                 length[i] = k
     i = 0
@@ -250,20 +257,24 @@ def _phrase_spans(data: Any, at: Any, end: Any, phrases: Any, spans: Any) -> Any
 
 @kernel
 def _word_end(data: Any, at: Any, end: Any, classes: Any) -> Any:
-    """Where the word ends that begins here, and the classes' bits in it; -1 as a third: an address.
+    """Where the word ends that begins here, whether a digit is in it, and whether it is an address.
 
     Words hold together over an apostrophe or a hyphen between letters, numbers over a point or a comma too.
     """
     p = at
-    bits = 0
+    number = False  # a digit is in it
     b = _fold(data[at])
     if b == 104 and (_begins(data, at, end, _HTTP) or _begins(data, at, end, _HTTPS)):
-        return _address_end(data, at, end), 0, True
+        return _address_end(data, at, end), False, True
     if b == 119 and _begins(data, at, end, _WWW):
-        return _address_end(data, at, end), 0, True
+        return _address_end(data, at, end), False, True
     digit = False
     while p < end:
         byte = data[p]
+        if 97 <= byte | 32 <= 122:
+            digit = False
+            p += 1
+            continue
         if byte < 0x80:
             c = classes[byte]
             size = 1
@@ -271,8 +282,8 @@ def _word_end(data: Any, at: Any, end: Any, classes: Any) -> Any:
             point, size = _decode(data, p, end)
             c = classes[point]
         if c & CLASS == WORD:
-            bits |= c
             digit = c & DIGIT != 0
+            number |= digit
             p += size
             continue
         if c & CLASS == EXTEND and p > at:
@@ -291,21 +302,19 @@ def _word_end(data: Any, at: Any, end: Any, classes: Any) -> Any:
         elif byte == 64 or byte == 46 or byte == 43 or byte == 95:
             stop = _mail_end(data, p, end)
             if stop > 0:
-                return stop, bits, True
+                return stop, number, True
             if byte != 95:
                 break
             p += size
         else:
             break
-    return p, bits, False
+    return p, number, False
 
 
 @kernel
-def _is_negation(data: Any, at: Any, end: Any, ideograph: Any, known: Any, words: Any, marks: Any) -> Any:
-    """A whole word of the list, a part of a hyphenated one, ...n't, or a Chinese word with 不, 没 or 沒 in it."""
-    if known >= 0 and marks[known] & NEGATION:
-        return True
-    if ideograph:
+def _negates(data: Any, at: Any, end: Any, flag: Any, words: Any, marks: Any) -> Any:
+    """Whether a part of a hyphenated word is on the list, or it is ...n't, or there is 不, 没 or 沒 in it."""
+    if flag & IDEO:
         for p in range(at, end - 2):
             if data[p] == 0xE4 and data[p + 1] == 0xB8 and data[p + 2] == 0x8D:
                 return True
@@ -326,7 +335,7 @@ def _is_negation(data: Any, at: Any, end: Any, ideograph: Any, known: Any, words
     h = _OFFSET
     for p in range(at, end + 1):
         if p == end or data[p] == 45:
-            piece = _find(words[0], words[1], h)
+            piece = _find(words[0], h)
             if piece >= 0 and marks[piece] & NEGATION:
                 return True
             h = _OFFSET
@@ -348,10 +357,10 @@ def _numerals(data: Any, at: Any, end: Any, classes: Any) -> Any:
 
 @kernel
 def _abbreviation(data: Any, at: Any, end: Any) -> Any:
-    """Whether a token before a full stop is one letter, or a title."""
+    """Whether a token before a full stop is an initial, or a title."""
     size = end - at
     if size == 1:
-        return True
+        return 65 <= data[at] <= 90 and data[at] != 73
     if size > 4:
         return False
     v = np.int64(0)
@@ -369,7 +378,7 @@ def _same_run(data: Any, at: Any, end: Any) -> Any:
 
 @kernel
 def _is_name(data: Any, at: Any, end: Any, classes: Any) -> Any:
-    """Whether a token begins with a capital, "I" and "I'm" set aside: 0, 1, or 2 where another capital follows."""
+    """Whether a token begins with a capital ("I" and "I'm" aside): 0, 1, or 2 where another capital follows."""
     point, size = _decode(data, at, end)
     if not classes[point] & UPPER:
         return 0
@@ -409,8 +418,8 @@ def tokenise(
         ended = True  # a sentence is over, and no token of the next one has come
         dot = False  # it was over with full stops only
         quoted = False  # an opening quote, bracket or colon: a capital behind it says nothing
-        over = p  # where the sentence before ends
-        begins = np.int64(-1)  # where the next one begins, if known
+        over: Any = p  # where the sentence before ends
+        begins: Any = np.int64(-1)  # where the next one begins, if known
         while p < end:
             byte = data[p]
             point, size = np.int64(byte), 1
@@ -421,13 +430,13 @@ def tokenise(
             before = count
             entity = False
             if kind == WORD:
-                stop, bits, entity = _word_end(data, p, end, classes)
+                stop, number, entity = _word_end(data, p, end, classes)
                 starts[count] = p
                 stops[count] = stop
                 flags[count] = 0
                 if entity:
                     flags[count] = ENTITY
-                elif save & SAVE_NUMBERS and bits & DIGIT:
+                elif save & SAVE_NUMBERS and number:
                     flags[count] = PROTECTED
                 if 65 <= byte <= 90:
                     flags[count] |= CAPITAL
@@ -488,7 +497,8 @@ def tokenise(
                 if kind == ENDS:
                     if not ended:
                         dot = byte == 46
-                        # 3.5 and e.g. are no ends, nor is Mr. : it must be followed by a gap, and not by a small letter
+                        # 3.5 and e.g. are no ends, nor is Mr. : it must be followed by a gap, and not by a
+                        # small letter
                         if not (byte == 46 and stops[count - 1] == p and (
                             _abbreviation(data, starts[count - 1], stops[count - 1])
                             or (follow < end and classes[data[follow]] & CLASS == WORD and data[follow] < 0x80)
@@ -503,7 +513,9 @@ def tokenise(
                     over = follow
                 elif kind != SPACE and ended and begins < 0:
                     begins = p
-                quoted = kind != SPACE and (kind == CLOSES or byte in (40, 91, 58) or point in (0x201C, 0x2018, 0xAB))
+                quoted = kind != SPACE and (
+                    kind == CLOSES or byte in (40, 91, 58) or point in (0x201C, 0x2018, 0xAB)
+                )
                 p = follow
                 continue
             if ended and dot and count > before and 97 <= byte <= 122:
@@ -533,20 +545,29 @@ def tokenise(
             sentence_stop[sentences - 1] = over if ended else last
         for t in range(base, count):
             h = _OFFSET
+            odd = False  # an apostrophe, a hyphen, or no ASCII
             for q in range(starts[t], stops[t]):
-                h = (h ^ np.uint64(_fold(data[q]))) * _PRIME
-            known[t] = _find(words[0], words[1], h)
-            if save & SAVE_NEGATIONS and not flags[t] & ENTITY and _is_negation(
-                data, starts[t], stops[t], flags[t] & IDEO, known[t], words, marks
-            ):  # fmt: skip
-                flags[t] |= PROTECTED
+                byte = _fold(data[q])
+                odd |= byte < 48 or byte >= 0x80
+                h = (h ^ np.uint64(byte)) * _PRIME
+            place = _find(words[0], h)
+            known[t] = place
+            if save & SAVE_NEGATIONS:
+                if place >= 0 and marks[place] & NEGATION:
+                    flags[t] |= PROTECTED
+                elif (
+                    odd
+                    and not flags[t] & ENTITY
+                    and _negates(data, starts[t], stops[t], flags[t], words, marks)
+                ):
+                    flags[t] |= PROTECTED
         if save & SAVE_ENTITIES:
             last_name = 0
             for t in range(base, count):
                 name = 0
                 if flags[t] & ENTITY:
                     flags[t] |= PROTECTED
-                elif not flags[t] & IDEO:
+                elif flags[t] & CAPITAL or (data[starts[t]] >= 0x80 and not flags[t] & IDEO):
                     name = _is_name(data, starts[t], stops[t], classes)
                 if name and t > base and last_name and _same_run(data, stops[t - 1], starts[t]):
                     flags[t] |= PROTECTED | GLUED

@@ -1,8 +1,8 @@
 """What each code point is to the tokenizer.
 
 Scripts that put no spaces between words (Han, hiragana, bopomofo) are ``IDEOGRAPH``: their runs are segmented
-with the lexicon. Thai, Lao, Khmer, Myanmar and katakana also run on, but no lexicon here knows their words, so a
-run of theirs is one token: better a long token than a broken one.
+with the lexicon. Thai, Lao, Khmer, Myanmar and katakana also run on, but no lexicon here knows their words, so
+a run of theirs is one token: better a long token than a broken one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "CLASS", "CLOSES", "DIGIT", "ENDS", "EXTEND", "IDEOGRAPH", "NUMERAL", "OTHER", "SPACE", "UPPER", "WORD", "classes",
+    "CLASS", "CLOSES", "DIGIT", "ENDS", "EXTEND", "IDEOGRAPH", "NUMERAL", "OTHER", "SPACE", "UPPER", "WORD",
+    "classes",
 ]  # fmt: skip
 
 OTHER, SPACE, WORD, IDEOGRAPH, EXTEND, ENDS, CLOSES = range(7)
@@ -28,8 +29,8 @@ _IDEOGRAPHS = (
     (0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3021, 0x3029), (0x3038, 0x303B), (0x3040, 0x309F), (0x3100, 0x312F),
     (0x31A0, 0x31BF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF),
 )  # fmt: skip
-_ENDS = ".!?。！？…｡．"
-_CLOSES = "\"')]}”’»›」』》】）］"
+_ENDS = ".!?\u3002\uff01\uff1f\u2026\uff61\uff0e"  # full stops, marks and an ellipsis, also full and half width
+_CLOSES = "\"')]}\u201d\u2019\u00bb\u203a\u300d\u300f\u300b\u3011\uff09\uff3d"
 _NUMERALS = "零〇一二三四五六七八九十百千万萬亿億两兩"
 
 
@@ -47,7 +48,9 @@ def classes() -> npt.NDArray[np.uint8]:
         char = chr(point)
         category = unicodedata.category(char)
         if category[0] in "LN":
-            table[point] = WORD | (UPPER if category in {"Lu", "Lt"} else 0) | (DIGIT if category == "Nd" else 0)
+            table[point] = (
+                WORD | (UPPER if category in {"Lu", "Lt"} else 0) | (DIGIT if category == "Nd" else 0)
+            )
         elif category[0] == "M" or category == "Cf":
             table[point] = EXTEND
         elif char.isspace():

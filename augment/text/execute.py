@@ -1,26 +1,28 @@
 """Programs carried out on texts.
 
-Every op of a text has a key of its own (:meth:`augment.rng.Stream.keys`) and takes all its random numbers from it
-(:func:`augment.rng.of_keys`); ``u(i)`` is number i, and ``d(i, m)`` = int(u(i) m). Of n tokens, or sentences, a share
-s > 0 is k = max(1, int(s n)) (as in EDA); s = 0 changes nothing. *Candidates* are the tokens that are not protected and
-on which the op can work, m of them, in order.
+Every op of a text has a key of its own (:meth:`augment.rng.Stream.keys`) and takes all its random numbers from
+it (:func:`augment.rng.of_keys`); ``u(i)`` is number i, and ``d(i, m)`` = int(u(i) m). Of n tokens, or
+sentences, a share s > 0 is k = max(1, int(s n)) (as in EDA); s = 0 changes nothing. *Candidates* are the tokens
+that are not protected and on which the op can work, m of them, in order.
 
-- **SynonymReplacement**: for t < min(k, m), candidate t is swapped with candidate t + d(3 t, m - t), and gets its
-  synonym d(3 t + 1, synonyms). A capital stays.
-- **RandomInsertion**: for t < k, synonym d(3 t + 1, ...) of candidate d(3 t, m) goes before gap d(3 t + 2, gaps). A
-  word is put in behind white space, between ideographs, at the start, or at the end before closing punctuation.
-- **RandomSwap**: for t < k, candidates a = d(2 t, m) and b = d(2 t + 1, m - 1), + 1 where b >= a, change places.
+- **SynonymReplacement**: for t < min(k, m), candidate t is swapped with candidate t + d(3 t, m - t), and gets
+  its synonym d(3 t + 1, synonyms). A capital stays.
+- **RandomInsertion**: for t < k, synonym d(3 t + 1, ...) of candidate d(3 t, m) goes before gap d(3 t + 2,
+  gaps). A word is put in behind white space, between ideographs, at the start, or at the end before closing
+  punctuation.
+- **RandomSwap**: for t < k, candidates a = d(2 t, m) and b = d(2 t + 1, m - 1), + 1 where b >= a, change
+  places.
 - **RandomDeletion**: token i goes where u(i) < s; if all would go, token d(n, n) stays.
-- **KeyboardNoise**, **OcrNoise**: candidates are drawn as for synonyms; one letter, d(3 t + 1, letters), goes wrong in
-  way d(3 t + 2, ways). KeyboardNoise needs four letters.
+- **KeyboardNoise**, **OcrNoise**: candidates are drawn as for synonyms; one letter, d(3 t + 1, letters), goes
+  wrong in way d(3 t + 2, ways). KeyboardNoise needs four letters.
 - **TfIdfInsert**: like RandomInsertion, with the word of the vocabulary at the share u(3 t + 1) of the weights.
-- **TfIdfSubstitute**: candidate i is replaced where u(2 i) < s m (max tf-idf - tf-idf(i)) / sum of these, by the word of
-  the vocabulary at u(2 i + 1); at most all of them (Xie et al., UDA, 2020).
+- **TfIdfSubstitute**: candidate i is replaced where u(2 i) < s m (max tf-idf - tf-idf(i)) / sum of these, by
+  the word of the vocabulary at u(2 i + 1); at most all of them (Xie et al., UDA, 2020).
 - **SentenceShuffle**: like RandomSwap, with sentences.
 - **SpanCrop**: n - k tokens from d(0, k + 1) on are kept, and all between the first and the last protected one.
-- **SameClassMix**: the partner is number d(0, texts of the label) of the fitted ones (the next, if that is the text
-  itself). Sentences are drawn as candidates are, with d(1 + 2 t); each gives way to sentence d(2 + 2 t, ...) of the
-  partner, or, where something in it is protected, is followed by it.
+- **SameClassMix**: the partner is number d(0, texts of the label) of the fitted ones (the next, if that is the
+  text itself). Sentences are drawn as candidates are, with d(1 + 2 t); each gives way to sentence d(2 + 2 t,
+  ...) of the partner, or, where something in it is protected or it is the only one, is followed by it.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from augment import rng
 from augment.text import noise
 from augment.text.protect import Protect
 from augment.text.table import BY_NAME, FITTED, LABELLED, ROWS, SYNONYMS
-from augment.text.tokens import Resources, Texts, Tokens, as_array, resources, tokenise, views
+from augment.text.tokens import Resources, Texts, Tokens, as_array, constant, resources, tokenise, views
 from lake.errors import ConfigError, SchemaError
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def apply_texts(
     protect: Protect | None = None,
     lexicon: Any = None,
 ) -> pa.Array:
-    """Augment texts: what happens to one depends on its id, seed and epoch (and what was fitted), on nothing else.
+    """Augment texts: what happens to one depends on its id, seed, epoch and what was fitted, on nothing else.
 
     Args:
         policy: of text ops.
@@ -151,10 +153,14 @@ def check(policy: Policy, *, fitted: bool = True, labels: bool = True) -> None:
                 )  # fmt: skip
             if choice.op in FITTED and not fitted:
                 raise ConfigError(
-                    f"{choice.op} needs the corpus", where=where, hint="give fitted=augment.text.fit(texts, ...)"
+                    f"{choice.op} needs the corpus",
+                    where=where,
+                    hint="give fitted=augment.text.fit(texts, ...)",
                 )
             if choice.op in LABELLED and not labels:
-                raise ConfigError(f"{choice.op} needs labels", where=where, hint="give labels=, one per text or None")
+                raise ConfigError(
+                    f"{choice.op} needs labels", where=where, hint="give labels=, one per text or None"
+                )
 
 
 def execute(
@@ -217,7 +223,9 @@ class _Work:
             ours = np.where(np.isin(codes, list(_CODES)), codes, -1)
             shares, keys = programs.parameters[rows, slot], programs.keys[rows, slot]
             if (ours >= 0).any():
-                partners = self.partners[rows, slot] if self.partners is not None else np.empty(0, np.int64)
+                partners = np.empty(0, np.int64)
+                if self.partners is not None:
+                    partners = np.ascontiguousarray(self.partners[rows, slot])
                 texts = self._carried(texts, ours, shares, keys, partners)
             if (codes >= _FOREIGN).any():
                 texts = _called(texts, codes, shares, keys)
@@ -227,16 +235,16 @@ class _Work:
         from augment.text import _kernels
 
         known = self.known
-        tokens = tokenise(Texts(texts.data, texts.offsets, texts.valid & (codes >= 0)), known)
+        tokens = tokenise(Texts.of(texts.data, texts.offsets, texts.valid & (codes >= 0)), known)
         offsets = np.empty(len(texts.offsets), np.int64)
         size = int(texts.offsets[-1] - texts.offsets[0])
         data = _kernels.carry_out(
             texts.data, texts.offsets, texts.valid, tokens, codes, np.ascontiguousarray(shares),
             np.ascontiguousarray(keys), known.synonyms, known.vocabulary, known.pool, known.drawn, known.idf,
-            known.first_drawn, known.longest, noise.keyboard(), noise.ocr(), self.mates or _no_mates(), partners,
-            np.empty(size + size // 4 + 64, np.uint8), offsets,
+            known.first_drawn, known.longest, noise.keyboard(), noise.ocr(), self.mates or _no_mates(),
+            partners, np.empty(size + size // 4 + 64, np.uint8), offsets,
         )  # fmt: skip
-        return Texts(data, offsets, texts.valid)
+        return Texts.of(data, offsets, texts.valid)
 
 
 _FOREIGN = 10_000  # ops written in Python, see augment.custom
@@ -251,14 +259,17 @@ def _called(texts: Texts, codes: I64, shares: F64, keys: U32) -> Texts:
         raw = texts.data[texts.offsets[row] : texts.offsets[row + 1]].tobytes()
         if code >= _FOREIGN and texts.valid[row] and raw:
             carry_out: Callable[..., str] = by_code(code).text  # type: ignore[attr-defined]  # rows of kind text
-            raw = carry_out(raw.decode("utf-8", errors="replace"), float(shares[row]), keys[row]).encode() or raw
+            raw = (
+                carry_out(raw.decode("utf-8", errors="replace"), float(shares[row]), keys[row]).encode() or raw
+            )
         made.append(raw)
     offsets = np.cumsum([0, *map(len, made)]).astype(np.int64)
-    return Texts(np.frombuffer(b"".join(made), np.uint8), offsets, texts.valid)
+    return Texts.of(np.frombuffer(b"".join(made), np.uint8), offsets, texts.valid)
 
 
 def _no_mates() -> tuple[Any, ...]:
-    return (np.empty(0, np.uint8), *Tokens(*(np.empty(0, t) for t in _TOKEN_TYPES)))
+    none: list[Any] = [np.empty(0, kind) for kind in _TOKEN_TYPES]
+    return (constant(np.empty(0, np.uint8)), *Tokens(*none))
 
 
 _TOKEN_TYPES = (np.int64, np.int64, np.int64, np.uint8, np.int32, np.int64, np.int64, np.int64, np.int64)
@@ -279,7 +290,9 @@ def _partners(programs: Programs, fitted: Fitted | None, labels: Any, ids: objec
     said = labels.to_pylist() if hasattr(labels, "to_pylist") else list(labels)
     if len(said) != len(programs.codes):
         raise SchemaError(f"{len(programs.codes)} texts, but {len(said)} labels")
-    spans = np.array([fitted.texts.get(str(one), (0, 0)) if one is not None else (0, 0) for one in said], np.int64)
+    spans = np.array(
+        [fitted.texts.get(str(one), (0, 0)) if one is not None else (0, 0) for one in said], np.int64
+    )
     low, size = spans.reshape(-1, 2)[:, 0, None], np.diff(spans.reshape(-1, 2), axis=1)
     n, slots = programs.codes.shape
     u = rng.of_keys(programs.keys.reshape(-1, 4), 1)[:, 0].reshape(n, slots)
@@ -297,7 +310,9 @@ def _column(pieces: list[Texts], *, wide: bool) -> pa.Array:
     total = sum(int(piece.offsets[-1] - piece.offsets[0]) for piece in pieces)
     kind = pa.large_string() if wide or total >= _WIDE else pa.string()
     for data, offsets, valid in pieces:
-        places = np.ascontiguousarray(offsets - offsets[0]).astype(np.int64 if pa.types.is_large_string(kind) else np.int32)
+        places = np.ascontiguousarray(offsets - offsets[0]).astype(
+            np.int64 if pa.types.is_large_string(kind) else np.int32
+        )
         mask = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
         some = data[offsets[0] : offsets[-1]]
         arrays.append(pa.Array.from_buffers(kind, len(valid), [mask, pa.py_buffer(places), pa.py_buffer(some)]))

@@ -79,7 +79,7 @@ class Fitted:
 
     @cached_property
     def drawn(self) -> F64:
-        """How words are drawn: cumulative weights max S - S(w), S(w) = count(w) idf(w) (Xie et al., UDA, 2020)."""
+        """How words are drawn: cumulative weights max S - S(w), S(w) = count(w) idf(w) (Xie et al., UDA)."""
         said = self._words.column("count").to_numpy().astype(np.float64) * self.idf[:-1]
         weights = said.max(initial=0.0) - said
         return np.cumsum(weights if weights.sum() > 0 else np.ones_like(weights))
@@ -113,7 +113,9 @@ def fit(
     names = None if ids is None else pa.array([_name(one) for one in _list(ids)], pa.string())
     kinds = None if labels is None else pa.array(_list(labels)).cast(pa.string())
     partners = limits.get("partners", 1000)
-    return Fitted(merge([count(column, names, kinds, protect, lexicon, partners)], **limits))
+    return Fitted(
+        merge([count(column, names, kinds, protect=protect, lexicon=lexicon, partners=partners)], **limits)
+    )
 
 
 def _list(values: Any) -> list[Any]:
@@ -129,19 +131,19 @@ def count(
     texts: pa.Array | pa.ChunkedArray,
     ids: pa.Array | None = None,
     labels: pa.Array | None = None,
+    *,
     protect: Protect | None = None,
     lexicon: Lexicon | None = None,
     partners: int = 1000,
 ) -> pa.Table:
-    """The words of some texts and, where ids and labels are given, the texts with the smallest ids of each label.
+    """The words of some texts and, given ids and labels, the texts with the smallest ids of each label.
 
     Returns:
         Rows of :data:`SCHEMA`.
     """
     known = resources(lexicon, protect or Protect(), None)
     parts = [_table("texts", count=[len(texts) - texts.null_count])]
-    for view in views(texts):
-        parts.append(_counted(view, known))
+    parts += [_counted(view, known) for view in views(texts)]
     if ids is not None and labels is not None and partners:
         column = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
         rows = pa.table({"value": column.cast(pa.string()), "label": labels, "_id": ids})
@@ -164,7 +166,11 @@ def merge(
     """
     rows = pa.concat_tables([SCHEMA.empty_table(), *sketches])
     kind = rows.column("kind")
-    words = rows.filter(pc.equal(kind, "word")).group_by("value").aggregate([("count", "sum"), ("documents", "sum")])
+    words = (
+        rows.filter(pc.equal(kind, "word"))
+        .group_by("value")
+        .aggregate([("count", "sum"), ("documents", "sum")])
+    )
     words = words.filter(pc.greater_equal(words.column("documents_sum"), min_documents))
     order = pc.sort_indices(words, sort_keys=[("count_sum", "descending"), ("value", "ascending")])
     words = words.take(order[:max_words]).sort_by("value")
@@ -191,7 +197,9 @@ def _smallest(rows: pa.Table, most: int) -> pa.Table:
     rows = rows.sort_by([("label", "ascending"), ("_id", "ascending"), ("value", "ascending")])
     kept: list[int] = []
     held, last = 0, ("", "")
-    for row, key in enumerate(zip(rows.column("label").to_pylist(), rows.column("_id").to_pylist(), strict=True)):
+    for row, key in enumerate(
+        zip(rows.column("label").to_pylist(), rows.column("_id").to_pylist(), strict=True)
+    ):
         held = 0 if row == 0 or key[0] != last[0] else held
         if (row == 0 or key != last) and held < most:
             kept.append(row)

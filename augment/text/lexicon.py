@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -49,14 +50,18 @@ class Lexicon:
         made: dict[str, dict[str, None]] = {}
         for word, others in synonyms.items():
             kept = made.setdefault(_lower(word.strip()), {})
-            kept.update(dict.fromkeys(clean for other in others if (clean := " ".join(other.split())) and clean != word))
+            kept.update(
+                dict.fromkeys(clean for other in others if (clean := " ".join(other.split())) and clean != word)
+            )
         words = sorted(word for word, others in made.items() if word and others)
         return cls(
-            pa.table([pa.array(words, pa.string()), [list(made[w]) for w in words]], schema=SCHEMA).combine_chunks()
+            pa.table(
+                [pa.array(words, pa.string()), [list(made[w]) for w in words]], schema=SCHEMA
+            ).combine_chunks()
         )
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return int(self.table.num_rows)
 
     def __getitem__(self, word: str) -> tuple[str, ...]:
         place = self.table.column("word").index(_lower(word)).as_py()
@@ -83,7 +88,9 @@ class Lexicon:
         return blake2b(json.dumps(list(self._items())).encode(), digest_size=16).hexdigest()
 
     def _items(self) -> Iterable[tuple[str, list[str]]]:
-        return zip(self.table.column("word").to_pylist(), self.table.column("synonyms").to_pylist(), strict=True)
+        return zip(
+            self.table.column("word").to_pylist(), self.table.column("synonyms").to_pylist(), strict=True
+        )
 
 
 def load(what: str | Path | Lexicon | Sequence[str | Path | Lexicon]) -> Lexicon:
@@ -106,8 +113,8 @@ def load(what: str | Path | Lexicon | Sequence[str | Path | Lexicon]) -> Lexicon
         return parts[0] if len(parts) == 1 else _joined(tuple(parts))
     path = _where(str(what))
     try:
-        stamp = max((f.stat() for f in (path, *(path.glob("data.*") if path.is_dir() else ()))), key=lambda s: s.st_mtime)
-        return _read(str(path), stamp.st_mtime_ns, stamp.st_size)
+        stamps = [file.stat() for file in (path.rglob("*.*") if path.is_dir() else [path])]
+        return _read(str(path), max((s.st_mtime_ns for s in stamps), default=0), sum(s.st_size for s in stamps))
     except (OSError, ValueError) as error:
         raise ConfigError(f"the lexicon {path} cannot be read", why=str(error)) from error
 
@@ -156,7 +163,10 @@ def _search(name: str) -> Path | None:
         return next((f / "cilin_ex.txt" for f in folders if (f / "cilin_ex.txt").is_file()), None)
     said = os.environ.get("GRISTMILL_WORDNET")
     nltk = [Path(p) for p in os.environ.get("NLTK_DATA", "").split(os.pathsep) if p]
-    nltk += [Path.home() / "nltk_data", *(Path(p) / "nltk_data" for p in ("/usr/share", "/usr/local/share", sys.prefix))]
+    nltk += [
+        Path.home() / "nltk_data",
+        *(Path(p) / "nltk_data" for p in ("/usr/share", "/usr/local/share", sys.prefix)),
+    ]
     places = [
         *([Path(said)] if said else []),
         _cache() / "wordnet",
@@ -185,7 +195,11 @@ def _read(path: str, changed: int, size: int) -> Lexicon:
                 return Lexicon(pa.ipc.open_file(source).read_all())
         except (OSError, pa.ArrowInvalid):
             pass  # half written, or by another version: made anew
-    made = databases.cilin(file.read_text("utf-8")) if file.suffix == ".txt" else databases.wordnet(databases.files_of(file))
+    made = (
+        databases.cilin(file.read_text("utf-8"))
+        if file.suffix == ".txt"
+        else databases.wordnet(databases.files_of(file))
+    )
     lexicon = Lexicon.of(made)
     _keep(lexicon, kept)
     return lexicon
@@ -199,21 +213,26 @@ def _keep(lexicon: Lexicon, kept: Path) -> None:
             writer.write_table(lexicon.table)
         making.replace(kept)
     except OSError:
-        making.unlink(missing_ok=True)  # a home that cannot be written: it is made anew each time
+        with suppress(OSError):  # a home that cannot be written: it is made anew each time
+            making.unlink(missing_ok=True)
 
 
 def _listed(file: Path) -> Mapping[str, Iterable[str]]:
     text = file.read_text("utf-8")
+    made: dict[str, list[str]] = {}
     if file.suffix == ".tsv":
         lines = (line.split("\t") for line in text.splitlines() if line.strip() and not line.startswith("#"))
-        return {word: others for word, *others in lines}
+        for word, *others in lines:
+            made.setdefault(word, []).extend(others)
+        return made
     found = json.loads(text)
     if isinstance(found, list) and all(isinstance(group, list) for group in found):
-        made: dict[str, list[str]] = {}
         for group in found:
             for word in group:
                 made.setdefault(word, []).extend(other for other in group if other != word)
         return made
     if isinstance(found, dict) and all(isinstance(others, list) for others in found.values()):
         return found
-    raise ValueError('JSON of a lexicon is {"word": ["synonym", ...]} or [["words", "that", "mean the same"], ...]')
+    raise ValueError(
+        'JSON of a lexicon is {"word": ["synonym", ...]} or [["words", "that", "mean the same"], ...]'
+    )

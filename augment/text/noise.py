@@ -16,8 +16,8 @@ _NEAR = 1.26  # keys whose middles are nearer than that are neighbours
 
 _LOOKALIKE = """
     0 o O D   1 l I i   2 z Z   5 s S   6 b G   8 B   9 g q
-    a o e   b h 6   c e o   d cl   e c o   f t   g q 9   h b n   i l j 1   j i   l 1 I i   m rn nn   n ri h   o 0 c e
-    q g 9   r n   s 5   t f   u v ii   v u y   w vv   y v   z 2
+    a o e   b h 6   c e o   d cl   e c o   f t   g q 9   h b n   i l j 1   j i   l 1 I i   m rn nn   n ri h   o
+    0 c e q g 9   r n   s 5   t f   u v ii   v u y   w vv   y v   z 2
     B 8 R   C G   D O 0   E F   F E   G 6 C   I l 1   O 0 Q D   P F   Q O   S 5   T I   U V   V U   W VV   Z 2
 """  # letter, then what it is read as; entries are three spaces apart
 
@@ -44,7 +44,9 @@ KEYBOARD: dict[str, tuple[str, ...]] = _keyboard()
 """The letters beside each letter of an ANSI keyboard."""
 
 OCR: dict[str, tuple[str, ...]] = {
-    entry.split()[0]: tuple(entry.split()[1:]) for entry in _LOOKALIKE.replace("\n", "   ").split("   ") if entry.strip()
+    entry.split()[0]: tuple(entry.split()[1:])
+    for entry in _LOOKALIKE.replace("\n", "   ").split("   ")
+    if entry.strip()
 }
 """What each letter or digit is misread as."""
 
@@ -61,7 +63,9 @@ def _arrays(table: dict[str, tuple[str, ...]]) -> Misprints:
     counts = [len(table.get(chr(byte), ())) for byte in range(256)]
     words = [word.encode() for byte in range(256) for word in table.get(chr(byte), ())]
     text = np.frombuffer(b"".join(word.ljust(2) for word in words), np.uint8).reshape(-1, 2)
-    return Misprints(np.cumsum([0, *counts]).astype(np.int64), text, np.array([len(w) for w in words], np.int64))
+    return Misprints(
+        np.cumsum([0, *counts]).astype(np.int64), text, np.array([len(w) for w in words], np.int64)
+    )
 
 
 @cache

@@ -28,7 +28,9 @@ def eda(alpha: float = 0.1) -> Policy:
     1
     """
     return Policy(
-        name=f"eda-{alpha:g}", subpolicies=[[{"op": op, "magnitude": _level(op, alpha)}] for op in _EDA], bins=None
+        name=f"eda-{alpha:g}",
+        subpolicies=[[{"op": op, "magnitude": _level(op, alpha)}] for op in _EDA],
+        bins=None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -29,10 +30,10 @@ COPY_FIELDS = (pa.field("_copy", pa.int32()), pa.field("_augmented", pa.string()
 class ApplyText(Barrier):
     """Give on every row, each one with a text followed by augmented copies of it.
 
-    The originals pass untouched, with ``_copy`` = 0. Copy n is the policy's epoch n: the same row, id, label and
-    metadata, with an augmented text and ``_augmented``, what was done, in words. What a copy looks like depends on the
-    row's ``_id``, ``seed`` and n, and, for the ops that have seen the corpus, on all its rows together; on nothing else.
-    A row without a text passes alone.
+    The originals pass untouched, with ``_copy`` = 0. Copy n is the policy's epoch n: the same row, id, label
+    and metadata, with an augmented text and ``_augmented``, what was done, in words. What a copy looks like
+    depends on the row's ``_id``, ``seed`` and n, and, for the ops that have seen the corpus, on all its rows
+    together; on nothing else. A row without a text passes alone.
 
     Attributes:
         policy: ``eda``, ``uda``, or a policy of text ops (in a configuration, its fields).
@@ -89,9 +90,9 @@ class ApplyText(Barrier):
             table.column("text"),
             table.column("_id").combine_chunks() if labelled else None,
             table.column("label").combine_chunks().cast(pa.string()) if labelled else None,
-            self.protect,
-            self._lexicon,
-            self.partners,
+            protect=self.protect,
+            lexicon=self._lexicon,
+            partners=self.partners,
         )
 
     def resolve(self, sketches: Sequence[pa.Table]) -> pa.Table:
@@ -108,7 +109,8 @@ class ApplyText(Barrier):
     def _lexicon(self) -> Any:
         from augment.text.execute import lexicon_of
 
-        # A default that no op needs is not looked for; one that was named is: it also says what a Chinese word is.
+        # A default that no op needs is not looked for; one that was named is: it also says what a Chinese word
+        # is.
         return lexicon_of(self.resolved, None if self.lexicon == "wordnet" else self.lexicon)
 
 
@@ -127,7 +129,8 @@ class CopyTexts(Op):
         """Keep, and multiply, the rows.
 
         Raises:
-            lake.errors.ConfigError: the rows are copies of an earlier step already, or have no labels to mix by.
+            lake.errors.ConfigError: the rows are copies of an earlier step already, or have no labels to mix
+            by.
         """
         if "_copy" in table.column_names:
             raise ConfigError(
@@ -136,7 +139,9 @@ class CopyTexts(Op):
             )
         n, copies = table.num_rows, self.step.copies
         if "text" not in table.column_names or copies == 0 or n == 0:
-            return Outcome(_with_copies(table, np.zeros(n, np.int32), pa.nulls(n, pa.string())), schema.no_drops())
+            return Outcome(
+                _with_copies(table, np.zeros(n, np.int32), pa.nulls(n, pa.string())), schema.no_drops()
+            )
         column = table.column("text")
         made = [self._copy(table, epoch) for epoch in range(1, copies + 1)]
         has = column.is_valid().to_numpy()
@@ -145,12 +150,19 @@ class CopyTexts(Op):
         keep = np.ones((n, copies + 1), np.bool_)
         keep[:, 1:] = has[:, None]
         order, number = order[keep], np.broadcast_to(np.arange(copies + 1, dtype=np.int32), keep.shape)[keep]
-        texts = pa.chunked_array([*column.chunks, *(text.cast(column.type) for text, _ in made)]).take(pa.array(order))
+        texts = pa.chunked_array([*column.chunks, *(text.cast(column.type) for text, _ in made)]).take(
+            pa.array(order)
+        )
         words = pa.chunked_array([pa.nulls(n, pa.string()), *(said for _, said in made)]).take(pa.array(order))
         place = table.column_names.index("text")
         rest = table.drop_columns(["text"]).take(pa.array(order % n))
         rows = rest.add_column(place, table.schema.field("text"), texts)
         return Outcome(_with_copies(rows, number, words), schema.no_drops())
+
+    @cached_property
+    def fitted(self) -> corpus.Fitted:
+        """What the ops have seen."""
+        return corpus.Fitted(self.state)
 
     def _copy(self, table: pa.Table, epoch: int) -> tuple[pa.Array, pa.Array]:
         """One copy of each row, and what was done."""
@@ -164,7 +176,7 @@ class CopyTexts(Op):
             raise ConfigError("SameClassMix needs labels", hint="name the label under columns: of the source")
         programs = policy.draw(ids, step.seed, epoch)
         texts = execute(
-            table.column("text"), programs, fitted=corpus.Fitted(self.state) if FITTED & set(policy.ops) else None,
+            table.column("text"), programs, fitted=self.fitted if FITTED & set(policy.ops) else None,
             labels=labels, ids=ids, protect=step.protect, lexicon=step._lexicon,  # noqa: SLF001  (the same file)
         )  # fmt: skip
         words = _said(policy, programs)
@@ -182,7 +194,11 @@ def _said(policy: Policy, programs: Any) -> pa.Array:
     slots = programs.codes.shape[1]
     words = [
         policy.describe(
-            [Applied(by_code(int(code)).name, float(p)) for code, p in zip(row[:slots], row[slots:], strict=True) if code >= 0]
+            [
+                Applied(by_code(int(code)).name, float(p))
+                for code, p in zip(row[:slots], row[slots:], strict=True)
+                if code >= 0
+            ]
         )
         for row in found
     ]

@@ -1,8 +1,8 @@
 """The text ops: rows of the same kind as those of the image ops.
 
-A magnitude is a share: of the tokens (words) of a text that are replaced, inserted, moved, deleted, misspelt or cut
-off, or of its sentences that are moved or mixed in. EDA's ``alpha`` 0.1 (Wei and Zou, EMNLP 2019) is level 0.2. A
-share above 0 concerns at least one token or sentence, as in EDA.
+A magnitude is a share: of the tokens (words) of a text that are replaced, inserted, moved, deleted, misspelt or
+cut off, or of its sentences that are moved or mixed in. EDA's ``alpha`` 0.1 (Wei and Zou, EMNLP 2019) is level
+0.2. A share above 0 concerns at least one token or sentence, as in EDA.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Texts to tokens, on Arrow's own buffers.
 
 *Tokens.* A run of letters, digits and their marks is one token, over an apostrophe or a hyphen between letters
-("don't", "well-made") and over a point or a comma between digits ("1,024.5"). A run of Han, hiragana or bopomofo is
-cut into the fewest words that the lexicon (and the fitted vocabulary) knows; a character in none stands alone. Web and
-mail addresses, @mentions and #tags are one token each. White space, punctuation and markup (``<br />``) are what
-stands between tokens; it stays where it is.
+("don't", "well-made") and over a point or a comma between digits ("1,024.5"). A run of Han, hiragana or
+bopomofo is cut into the fewest words that the lexicon (and the fitted vocabulary) knows; a character in none
+stands alone. Web and mail addresses, @mentions and #tags are one token each. White space, punctuation and
+markup (``<br />``) are what stands between tokens; it stays where it is.
 
-*Sentences* end with one of ``. ! ? 。 ！ ？ …`` and closing quotes behind it, with a line, or before markup. A full stop
-within a word, after a single letter or a title, or before a small letter ends none.
+*Sentences* end with ``. ! ?`` (full-width ones too), ``。`` or ``…`` and closing quotes behind it, with a line, or before markup. A
+full stop within a word, after an initial or a title, or before a small letter ends none.
 
 *Words* are compared with ASCII letters folded; a lexicon's words are.
 """
@@ -31,7 +31,18 @@ if TYPE_CHECKING:
     from augment.text.fitted import Fitted
     from augment.text.lexicon import Lexicon
 
-__all__ = ["Resources", "Texts", "Token", "Tokens", "as_array", "resources", "split", "tokenise", "views"]
+__all__ = [
+    "Resources",
+    "Texts",
+    "Token",
+    "Tokens",
+    "as_array",
+    "constant",
+    "resources",
+    "split",
+    "tokenise",
+    "views",
+]
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
@@ -47,13 +58,18 @@ class Texts(NamedTuple):
     offsets: I64
     valid: npt.NDArray[np.bool_]
 
+    @classmethod
+    def of(cls, data: U8, offsets: I64, valid: npt.NDArray[np.bool_]) -> Texts:
+        """Texts that nobody writes to: kernels are compiled once for these, and not again for others."""
+        return cls(*map(constant, (data, offsets, valid)))
+
     def part(self, start: int, stop: int) -> Texts:
         """Texts ``start`` to ``stop``; their bytes stay where they are."""
-        return Texts(self.data, self.offsets[start : stop + 1], self.valid[start:stop])
+        return Texts.of(self.data, self.offsets[start : stop + 1], self.valid[start:stop])
 
 
 class Tokens(NamedTuple):
-    """The tokens and sentences of texts; those of text i are ``rows[i]`` to ``rows[i + 1]``; places are in the data."""
+    """The tokens and sentences of texts, as places in the data: text i has ``rows[i]`` to ``rows[i + 1]``."""
 
     rows: I64
     start: I64
@@ -80,7 +96,7 @@ class Resources:
     """Lexicon, protected words and fitted vocabulary, laid out for the kernels.
 
     Attributes:
-        words: hash table of all known words: keys, rows, and how long the words can be that begin with a character.
+        words: hash table of all known words, and how long the words can be that begin with a character.
         marks: uint8 per known word.
         synonyms: the synonyms of word w are the pool's ``synonyms[w]`` to ``synonyms[w + 1]``.
         vocabulary: int32 per known word: its row of the vocabulary, or -1.
@@ -92,7 +108,7 @@ class Resources:
         save: bits of what else is protected.
     """
 
-    words: tuple[Any, Any, Any]
+    words: tuple[Any, Any]
     marks: U8
     synonyms: I64
     vocabulary: npt.NDArray[np.int32]
@@ -103,6 +119,13 @@ class Resources:
     phrases: tuple[U8, I64, I64]
     save: int
     longest: int
+
+
+def constant(array: Any) -> Any:
+    """The same array, not to be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def as_array(texts: Any) -> pa.Array | pa.ChunkedArray:
@@ -116,14 +139,18 @@ def as_array(texts: Any) -> pa.Array | pa.ChunkedArray:
     try:
         column = texts if isinstance(texts, (pa.Array, pa.ChunkedArray)) else pa.array(list(texts), pa.string())
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
-        raise SchemaError("texts that are not all strings or None", why=str(error).split("\n")[0][:200]) from None
+        raise SchemaError(
+            "texts that are not all strings or None", why=str(error).split("\n")[0][:200]
+        ) from None
     kind = column.type
     if pa.types.is_dictionary(kind):
         return column.cast(kind.value_type)
     if pa.types.is_null(kind):
         return column.cast(pa.string())
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-        raise SchemaError(f"a column of type {kind} holds no text", hint="give a column of strings, or cast this one")
+        raise SchemaError(
+            f"a column of type {kind} holds no text", hint="give a column of strings, or cast this one"
+        )
     return column
 
 
@@ -138,9 +165,15 @@ def views(column: pa.Array | pa.ChunkedArray) -> Iterator[Texts]:
         places = np.frombuffer(
             offsets, np.int64 if wide else np.int32, len(array) + 1, array.offset * (8 if wide else 4)
         )
-        valid = np.ones(len(array), np.bool_) if array.null_count == 0 else array.is_valid().to_numpy(zero_copy_only=False)
-        yield Texts(
-            np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8), places.astype(np.int64, copy=False), valid
+        valid = (
+            np.ones(len(array), np.bool_)
+            if array.null_count == 0
+            else array.is_valid().to_numpy(zero_copy_only=False)
+        )
+        yield Texts.of(
+            np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8),
+            places.astype(np.int64, copy=False),
+            valid,
         )
 
 
@@ -154,8 +187,8 @@ def tokenise(texts: Texts, known: Resources) -> Tokens:
     start, stop, first, begin, end = (np.empty(size, np.int64) for _ in range(5))
     flags, word = np.empty(size, np.uint8), np.empty(size, np.int32)
     _tokenise.tokenise(
-        texts.data, texts.offsets, texts.valid, _unicode.classes(), known.words, known.marks, known.phrases, known.save,
-        rows, start, stop, flags, word, sentence_rows, first, begin, end,
+        texts.data, texts.offsets, texts.valid, _unicode.classes(), known.words, known.marks, known.phrases,
+        known.save, rows, start, stop, flags, word, sentence_rows, first, begin, end,
     )  # fmt: skip
     return Tokens(rows, start, stop, flags, word, sentence_rows, first, begin, end)
 
@@ -182,7 +215,7 @@ def split(
                 [
                     Token(
                         view.data[found.start[t] : found.stop[t]].tobytes().decode("utf-8", errors="replace"),
-                        bool(found.flags[t] & PROTECTED), bool(found.flags[t] & GLUED), bool(found.flags[t] & STARTS),
+                        *(bool(found.flags[t] & flag) for flag in (PROTECTED, GLUED, STARTS)),
                     )
                     for t in these
                 ]
@@ -213,7 +246,7 @@ def resources(lexicon: Lexicon | None, protect: Protect, fitted: Fitted | None) 
         counts[1 : 1 + len(own)] = lists.value_lengths().to_numpy()
     pool = _bytes([*flat.to_pylist(), *vocabulary])
     return Resources(
-        words=(*_table(everything), _reach(everything)),
+        words=(_table(everything), _reach(everything)),
         marks=marks,
         synonyms=np.cumsum(counts),
         vocabulary=rows,
@@ -235,16 +268,16 @@ def _bytes(words: list[str]) -> tuple[U8, I64]:
     return np.frombuffer(b"".join(encoded), np.uint8), offsets
 
 
-def _table(words: list[str]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:
+def _table(words: list[str]) -> npt.NDArray[np.uint64]:
     from augment.text import _tokenise
 
     data, offsets = _bytes(words)
     hashes = np.empty(len(words), np.uint64)
     _tokenise.hash_rows(data, offsets, hashes)
     size = 1 << max(4, (2 * len(words)).bit_length())
-    keys, values = np.zeros(size, np.uint64), np.zeros(size, np.int32)
-    _tokenise.place_words(hashes, keys, values)
-    return keys, values
+    table = np.zeros(size, np.uint64)
+    _tokenise.place_words(hashes, table)
+    return table
 
 
 def _reach(words: list[str]) -> U8:

@@ -1,8 +1,9 @@
 """Synonyms out of the database files of WordNet (Princeton), and out of Cilin (HIT, Chinese).
 
-WordNet's ``index.*`` files name for each lemma its synsets, the usual senses first, the ``data.*`` files their words
-(wndb(5WN)), and ``*.exc`` the irregular forms. From these the plurals and the verb forms are made too, so that
-"films" may become "movies" and "liked" "enjoyed"; a form that is not certain ("gone" or "went"?) is left out.
+WordNet's ``index.*`` files name for each lemma its synsets, the usual senses first, the ``data.*`` files their
+words (wndb(5WN)), and ``*.exc`` the irregular forms. From these the plurals and the verb forms are made too, so
+that "films" may become "movies" and "liked" "enjoyed"; a form that is not certain ("gone" or "went"?) is left
+out.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ __all__ = ["STOP_WORDS", "cilin", "files_of", "wordnet"]
 
 Texts = Mapping[str, str]
 
-STOP_WORDS: frozenset[str] = frozenset(
-    """
-    a about above after again against all am an and any are as at be because been before being below between both but
-    by can could did do does doing down during each either else ever every few for from further had has have having he
-    her here hers herself him himself his how i if in into is it its itself just me might mine more most must my myself
-    of off on once only or other ought our ours ourselves out over own same shall she should so some such than that the
-    their theirs them themselves then there these they this those through to too under until up upon us very was we were
-    what when where which while who whom whose why will with would yet you your yours yourself yourselves
-    的 了 是 在 和 与 及 或 而 且 但 也 都 就 还 又 把 被 对 从 到 向 给 让 使 于 以 之 其 这 那 此 我 你 他 她 它 们 我们 你们
-    他们 她们 它们 有 个 着 过 得 地 吗 呢 吧 啊 呀
-    """.split()
-)
+_STOP_WORDS = """
+    a about above after again against all am an and any are as at be because been before being below
+    between both but by can could did do does doing down during each either else ever every few for from
+    further had has have having he her here hers herself him himself his how i if in into is it its itself
+    just me might mine more most must my myself of off on once only or other ought our ours ourselves out
+    over own same shall she should so some such than that the their theirs them themselves then there these
+    they this those through to too under until up upon us very was we were what when where which while who
+    whom whose why will with would yet you your yours yourself yourselves 的 了 是 在 和 与 及 或 而 且 但
+    也 都 就 还 又 把 被 对 从 到 向 给 让 使 于 以 之 其 这 那 此 我 你 他 她 它 们 我们 你们 他们 她们
+    它们 有 个 着 过 得 地 吗 呢 吧 啊 呀
+"""
+
+STOP_WORDS: frozenset[str] = frozenset(_STOP_WORDS.split())
 """Words without a meaning of their own: they have no synonyms."""
 
 _POS = ("noun", "verb", "adj", "adv")
@@ -58,12 +60,14 @@ def files_of(path: Path) -> dict[str, str]:
                 if Path(member.name).name in wanted and (file := tar.extractfile(member)):
                     found[Path(member.name).name] = file.read()
     if not any(name.startswith("data.") for name in found):
-        raise FileNotFoundError(f"{path} holds no WordNet database: no data.noun, data.verb, data.adj or data.adv")
+        raise FileNotFoundError(
+            f"{path} holds no WordNet database: no data.noun, data.verb, data.adj or data.adv"
+        )
     return {name: data.decode("utf-8", errors="replace") for name, data in found.items()}
 
 
 def wordnet(files: Texts, senses: int = 3) -> dict[str, tuple[str, ...]]:
-    """Synonyms by word, from the first ``senses`` senses of each part of speech; names and numbers are left out."""
+    """Synonyms by word, from the first ``senses`` senses of each part of speech; without names and numbers."""
     bases: dict[str, dict[str, None]] = {}
     forms: dict[str, dict[str, None]] = {}
     for pos in _POS:
@@ -73,7 +77,9 @@ def wordnet(files: Texts, senses: int = 3) -> dict[str, tuple[str, ...]]:
         for lemma, offsets in _senses(files.get(f"index.{pos}", ""), senses):
             if lemma in STOP_WORDS or not _PLAIN.fullmatch(lemma):
                 continue
-            others = [w for offset in offsets for w in synsets.get(offset, ()) if w != lemma and w not in STOP_WORDS]
+            others = [
+                w for offset in offsets for w in synsets.get(offset, ()) if w != lemma and w not in STOP_WORDS
+            ]
             bases.setdefault(lemma, {}).update(dict.fromkeys(others))
             for change in _CHANGES.get(pos, ()) if known else ():
                 form = change(lemma, irregular)
@@ -85,9 +91,9 @@ def wordnet(files: Texts, senses: int = 3) -> dict[str, tuple[str, ...]]:
 
 
 def cilin(text: str) -> dict[str, tuple[str, ...]]:
-    """Synonyms by word, from Cilin's lines: a code that ends in ``=``, and words that mean the same.
+    r"""Synonyms by word, from Cilin's lines: a code that ends in ``=``, and words that mean the same.
 
-    >>> cilin("Aa01A02= 人类 生人 全人类\\nAa01A03# 人手 人员")["生人"]
+    >>> cilin("Aa01A02= 人类 生人 全人类\nAa01A03# 人手 人员")["生人"]
     ('人类', '全人类')
     """
     made: dict[str, dict[str, None]] = {}
@@ -96,7 +102,9 @@ def cilin(text: str) -> dict[str, tuple[str, ...]]:
         if code.endswith("="):
             for word in words:
                 if word not in STOP_WORDS:
-                    made.setdefault(word, {}).update(dict.fromkeys(w for w in words if w != word))
+                    made.setdefault(word, {}).update(
+                        dict.fromkeys(w for w in words if w != word and w not in STOP_WORDS)
+                    )
     return {word: tuple(made[word])[:_MOST_SYNONYMS] for word in sorted(made) if made[word]}
 
 
@@ -106,7 +114,9 @@ def _synsets(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
             continue  # the licence at the head
         offset, _, _, count, rest = line.split(" ", _DATA_FIELDS)
         words = rest.split(" ")[: 2 * int(count, 16) : 2]
-        plain = (word.partition("(")[0].replace("_", " ") for word in words)  # afloat(p): where an adjective stands
+        plain = (
+            word.partition("(")[0].replace("_", " ") for word in words
+        )  # afloat(p): where an adjective stands
         yield offset, tuple(word for word in plain if _PLAIN.fullmatch(word))
 
 
@@ -145,7 +155,9 @@ def _plural(word: str, irregular: Mapping[str, Iterable[str]]) -> str | None:
     return head + space + _with_s(last)
 
 
-def _verb(word: str, irregular: Mapping[str, Iterable[str]], regular: Callable[[str], str], end: str) -> str | None:
+def _verb(
+    word: str, irregular: Mapping[str, Iterable[str]], regular: Callable[[str], str], end: str
+) -> str | None:
     """A form of a verb; of "give up" that of "give"."""
     first, space, rest = word.partition(" ")
     listed = [form for form in irregular.get(first, ()) if form.endswith("ing") == (end == "ing")]

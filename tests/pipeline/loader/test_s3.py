@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterator
+
+import pytest
+
+from lake.errors import ConfigError
+from lake.lake import Lake
+from pipeline.loader import Loader
+
+moto = pytest.importorskip("moto.server")
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, make_rows, filled) -> Lake:
+    from pyarrow import fs
+
+    options = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }
+    maker = fs.S3FileSystem(
+        endpoint_override=endpoint.removeprefix("http://"),
+        scheme="http",
+        access_key="test",
+        secret_key="test",
+        region="us-east-1",
+        allow_bucket_creation=True,
+    )
+    maker.create_dir("loader")
+    lake = Lake("s3://loader/lake", options)
+    if not lake.tables():
+        filled(lake, [make_rows(30), make_rows(20, first=30)])
+    return lake
+
+
+@pytest.mark.parametrize("shuffle", ["window", "full"])
+def test_a_bucket_gives_the_same_stream(bucket: Lake, tmp_path, make_rows, filled, shuffle) -> None:
+    local = Lake(tmp_path / "lake")
+    filled(local, [make_rows(30), make_rows(20, first=30)])
+    settings = {
+        "batch_size": 7,
+        "window": 9000,
+        "shuffle": shuffle,
+        "cache": str(tmp_path),
+        "policy": "randaugment",
+    }
+    streams = [
+        [(batch["_id"].tolist(), batch["image"].tobytes()) for batch in Loader(lake, **settings)]
+        for lake in (bucket, local)
+    ]
+    assert streams[0] == streams[1]
+    again = pickle.loads(pickle.dumps(Loader(bucket, **settings)))
+    assert [(batch["_id"].tolist(), batch["image"].tobytes()) for batch in again] == streams[0]
+
+
+def test_workers_of_a_bucket(bucket: Lake) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    loader = Loader(bucket, batch_size=7)
+    wanted = [batch["_id"].tolist() for batch in Loader(bucket, batch_size=7)]
+    assert [batch["_id"] for batch in loader.dataloader(1)] == wanted
+    forked = torch.utils.data.DataLoader(
+        loader.torch(), batch_size=None, num_workers=1, multiprocessing_context="fork"
+    )
+    with pytest.raises(ConfigError, match="forked process"):
+        list(forked)
