@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dedup.families import clusters as clusters
     from dedup.image.phash import PHash as PHash
     from dedup.image.pixels import Pixels as Pixels
     from dedup.labels import Conflicts as Conflicts
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from dedup.leaks import leakage as leakage
     from dedup.result import Result as Result
     from dedup.result import deduplicate as deduplicate
+    from dedup.spreading import Spread as Spread
+    from dedup.spreading import spread as spread
     from dedup.text.jaccard import Jaccard as Jaccard
     from dedup.text.minhash import MinHash as MinHash
     from dedup.text.signatures import signatures as signatures
@@ -31,10 +34,13 @@ _HOME = {
     "PHash": "dedup.image.phash",
     "Pixels": "dedup.image.pixels",
     "Result": "dedup.result",
+    "Spread": "dedup.spreading",
+    "clusters": "dedup.families",
     "conflicts": "dedup.labels",
     "deduplicate": "dedup.result",
     "leakage": "dedup.leaks",
     "signatures": "dedup.text.signatures",
+    "spread": "dedup.spreading",
 }
 
 __all__ = [
@@ -47,10 +53,13 @@ __all__ = [
     "PHash",
     "Pixels",
     "Result",
+    "Spread",
+    "clusters",
     "conflicts",
     "deduplicate",
     "leakage",
     "signatures",
+    "spread",
 ]
 
 

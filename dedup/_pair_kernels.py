@@ -44,10 +44,12 @@ def gather(keys: Any, order: Any, rows: Any, most: Any, numbers: Any, members: A
 
 @kernel
 def _seen(numbers: Any, band: Any, i: Any, j: Any) -> Any:
-    """Whether an earlier band has paired ``i < j``: one bucket, and ``i`` among the first of it."""
-    for earlier in range(band):
-        x = numbers[earlier, i]
-        if x >= 0 and x & 1 == 0 and x == numbers[earlier, j] & ~1:
+    """Whether an earlier band has paired ``i < j``: one bucket, and ``i`` among the first of it.
+
+    A row that is in no bucket, or not among the first, has an odd number.
+    """
+    for earlier in range(band):  # noqa: SIM110  (numba compiles no generator)
+        if numbers[earlier, i] == numbers[earlier, j] & ~1:
             return True
     return False
 

@@ -3,16 +3,21 @@
 They are for showing, and for spreading labels. They never decide who goes: a chain of near-duplicates may
 join texts that have nothing in common (see :mod:`dedup.select`).
 
-Edges that lie in parts are reduced where they lie: each part to its spanning :func:`forest`, the forests of two
+Edges that lie in parts are reduced where they lie: each part to its spanning :func:`forest`, the forests of
 parts to one, and so on in a tree. A forest has fewer edges than there are rows with a twin, however many pairs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-__all__ = ["components", "forest"]
+__all__ = ["components", "forest", "spanning", "wide_ids"]
+
+_ENDS = pa.schema([("left", pa.large_string()), ("right", pa.large_string())])
 
 
 def components(
@@ -74,3 +79,46 @@ def forest(
     names = nodes[components(ends[: len(left)], ends[len(left) :], len(nodes))]
     apart = names != nodes
     return names[apart], nodes[apart]
+
+
+def spanning(batches: Iterable[pa.Table | pa.RecordBatch]) -> pa.Table:
+    """Reduce edges by id, however many, to a spanning forest: batch by batch, and the forests in a tree.
+
+    >>> triangle = pa.table({"left": ["a", "b", "a"], "right": ["b", "c", "c"]})
+    >>> spanning(triangle.to_batches(max_chunksize=2)).num_rows
+    2
+
+    What is held are a batch and a few ids for each row that has an edge, however many edges there are.
+
+    Args:
+        batches: ``left`` and ``right``, strings.
+
+    Returns:
+        ``left`` and ``right``: fewer edges than rows, which connect the same rows.
+    """
+    held: list[tuple[int, pa.Table]] = []
+    for batch in batches:
+        tree, level = _forest_of([batch]), 0
+        while held and held[-1][0] == level:  # like the carry of a binary counter
+            tree, level = _forest_of([held.pop()[1], tree]), level + 1
+        held.append((level, tree))
+    return _forest_of([tree for _, tree in held])
+
+
+def _forest_of(tables: list[pa.Table | pa.RecordBatch]) -> pa.Table:
+    ends = wide_ids([table.column(name) for name in _ENDS.names for table in tables])
+    known = pa.concat_arrays(ends.chunks or [pa.array([], ends.type)]).dictionary_encode()
+    codes = known.indices.to_numpy()
+    half = len(codes) // 2
+    sides = [known.dictionary.take(pa.array(side)) for side in forest(codes[:half], codes[half:])]
+    return pa.table(sides, schema=_ENDS)
+
+
+def wide_ids(columns: Iterable[pa.Array | pa.ChunkedArray]) -> pa.ChunkedArray:
+    """Ids of any string type as one column; with 64-bit offsets, since there may be more than 2 GB of them."""
+    arrays = [
+        chunk
+        for column in columns
+        for chunk in (column.chunks if isinstance(column, pa.ChunkedArray) else [column])
+    ]
+    return pa.chunked_array([array.cast(pa.large_string()) for array in arrays], pa.large_string())

@@ -45,13 +45,27 @@ def cross_edges(match: Match, corpus: Corpus, test: npt.NDArray[np.bool_]) -> tu
     elif match.key_count:
         edges = match.verify(corpus, *narrow(*crossed(corpus.keys, match.key_count, test)), threads)
     elif type(match).edges is Match.edges:
-        left, right, _ = match.candidates(corpus, test, threads)
-        apart = test[left] != test[right]
-        edges = match.verify(corpus, left[apart], right[apart], threads)
+        edges = match.verify(corpus, *narrow(*_asked(match, corpus, test, threads)), threads)
     else:
         edges = spread(match.edges(corpus, None, threads), test)
     first = test[edges.left]
     return np.where(first, edges.right, edges.left), np.where(first, edges.left, edges.right), edges
+
+
+def _asked(match: Match, corpus: Corpus, test: npt.NDArray[np.bool_], threads: int) -> tuple[_Ints, _Ints]:
+    """Give the candidates of a match that are a training row and a test row, each pair once.
+
+    Of very many equal rows a match looks at the first only: so it is asked once more, training rows first.
+    """
+    left, right, largest = match.candidates(corpus, test, threads)
+    if largest > MOST:
+        order = np.argsort(test, kind="stable")
+        x, y, _ = match.candidates(Corpus.of(corpus.pieces, corpus.order[order]), test[order], threads)
+        left, right = np.concatenate([left, order[x]]), np.concatenate([right, order[y]])
+    apart = test[left] != test[right]
+    low, high = np.minimum(left, right)[apart], np.maximum(left, right)[apart]
+    found = np.divmod(np.unique(low.astype(np.int64) * len(test) + high), max(len(test), 1))
+    return found[0], found[1]
 
 
 def narrow(train: _Ints, test: _Ints) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:

@@ -16,11 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AfterValidator
 
-from lake.errors import ConfigError
+from lake.errors import ConfigError, SchemaError
 
 __all__ = ["Keep", "columns", "names", "rank"]
 
 _PREFIX = "keep_"
+_UNORDERED = (pa.types.is_nested, pa.types.is_null, pa.types.is_interval)
+_WIDER = (  # Arrow sorts none of these
+    (pa.types.is_float16, pa.float32()),
+    (pa.types.is_string_view, pa.large_string()),
+    (pa.types.is_binary_view, pa.large_binary()),
+)
 
 
 def _complete(keep: tuple[str, ...]) -> tuple[str, ...]:
@@ -66,23 +72,28 @@ def columns(
                 f"keep names the column {name!r}, which the table does not have",
                 hint=f"name one of {', '.join(sorted({*table.schema.names, *derived}))}",
             )
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if pa.types.is_float16(column.type):  # Arrow does not sort these
-            column = column.cast(pa.float32())
-        elif pa.types.is_string_view(column.type):
-            column = column.cast(pa.large_string())
-        if (
-            pa.types.is_nested(column.type)
-            or pa.types.is_null(column.type)
-            or pa.types.is_interval(column.type)
-        ):
+        ordered = _ordered(column)
+        if ordered is None:
             raise ConfigError(
                 f"keep names the column {name!r}, whose type {column.type} has no order",
                 hint="name a column of numbers, strings, booleans or times",
             )
-        taken[_PREFIX + name] = column
+        taken[_PREFIX + name] = ordered
     return taken
+
+
+def _ordered(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Give a column as a type that Arrow sorts; None if it has no order."""
+    coded = pa.types.is_dictionary(column.type)
+    kind = column.type.value_type if coded else column.type
+    if isinstance(kind, pa.BaseExtensionType) or any(unordered(kind) for unordered in _UNORDERED):
+        return None
+    wider = next((wide for test, wide in _WIDER if test(kind)), kind)
+    if coded and wider != kind:
+        pairs = [(chunk.indices, chunk.dictionary.cast(wider)) for chunk in column.chunks]
+        home = pa.dictionary(column.type.index_type, wider, column.type.ordered)
+        column = pa.chunked_array([pa.DictionaryArray.from_arrays(*pair) for pair in pairs], home)
+    return column.cast(wider)
 
 
 def names(keep: Sequence[str]) -> list[str]:
@@ -104,7 +115,14 @@ def rank(table: pa.Table, keep: Sequence[str]) -> npt.NDArray[np.int64]:
     Args:
         table: ``_id`` and what :func:`columns` took.
         keep: the order.
+
+    Raises:
+        SchemaError: a row has no ``_id``.
     """
+    if table.column("_id").null_count:
+        raise SchemaError(
+            "a row has no _id", hint="give every row one, or leave the column out: it is then computed"
+        )
     order = []
     for key in keep:
         name = key.removeprefix("-")
@@ -112,6 +130,8 @@ def rank(table: pa.Table, keep: Sequence[str]) -> npt.NDArray[np.int64]:
             (name if name == "_id" else _PREFIX + name, "descending" if key[0] == "-" else "ascending")
         )
     rows = pc.sort_indices(table, sort_keys=order).to_numpy()  # nulls and NaN last
-    ids = pc.dictionary_encode(table.column("_id").combine_chunks()).indices.to_numpy()[rows]
-    _, first = np.unique(ids, return_index=True)
+    # Ids of 32 characters are, from 67 million on, more than 32-bit offsets reach.
+    coded = pc.dictionary_encode(table.column("_id").cast(pa.large_string()))  # one dictionary for all chunks
+    ids = np.concatenate([np.empty(0, np.int32), *(chunk.indices.to_numpy() for chunk in coded.chunks)])
+    _, first = np.unique(ids[rows], return_index=True)
     return np.asarray(rows[np.sort(first)], np.int64)

@@ -18,7 +18,7 @@ from dedup.cluster import components
 from dedup.result import Result
 from lake.errors import SchemaError
 
-__all__ = ["CONFLICTS", "FAMILIES", "Conflicts", "conflicts"]
+__all__ = ["CONFLICTS", "FAMILIES", "Conflicts", "conflicts", "strings"]
 
 CONFLICTS = pa.schema(
     [
@@ -199,7 +199,16 @@ def _seen(table: pa.Table | None) -> pa.Table:
         raise SchemaError("labels need a column _id", hint="give a table with _id and label")
     if "label" not in table.schema.names:
         raise SchemaError("labels need a column label", hint="give a table with _id and label")
-    label = table.column("label")
+    seen = pa.table({"_id": table.column("_id").cast(pa.string()), "label": strings(table.column("label"))})
+    return seen.filter(pc.is_valid(seen.column("_id")))
+
+
+def strings(label: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Labels as strings: so they are compared. A NaN is none.
+
+    Raises:
+        SchemaError: they are lists or structs.
+    """
     if pa.types.is_dictionary(label.type):
         label = label.cast(label.type.value_type)
     if pa.types.is_nested(label.type):
@@ -207,8 +216,7 @@ def _seen(table: pa.Table | None) -> pa.Table:
     if pa.types.is_floating(label.type):
         label = label.cast(pa.float64())
         label = pc.if_else(pc.is_nan(label), None, label)
-    seen = pa.table({"_id": table.column("_id").cast(pa.string()), "label": label.cast(pa.string())})
-    return seen.filter(pc.is_valid(seen.column("_id")))
+    return label.cast(pa.string())
 
 
 # ---------------------------------------------------------------- what is found

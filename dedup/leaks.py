@@ -145,7 +145,8 @@ def leakage(train: pa.Table, test: pa.Table, match: Match) -> Leaks:
         match: what a twin is. Rows with an equal ``_id`` are twins for any match.
 
     Raises:
-        SchemaError: there is neither ``text`` nor ``image``, nor ``_id``; or not what the match looks at.
+        SchemaError: there is neither ``text`` nor ``image``, nor ``_id``; a row has no ``_id``; labels are not
+            strings or numbers; or there is not what the match looks at.
     """
     sides = [(with_ids(test), _TEST), (with_ids(train), _TRAIN)]
     pieces = [match.piece(rows) for rows, _ in sides]
@@ -187,10 +188,23 @@ def _labels(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """The labels of some ids, as strings; of one that stands several times the first."""
     if "label" not in rows.schema.names:
         return pa.nulls(len(ids), pa.string())
-    label = rows.column("label")
-    if pa.types.is_dictionary(label.type):
-        label = label.cast(label.type.value_type)
-    return label.cast(pa.string()).take(pc.index_in(ids, value_set=rows.column("_id").cast(pa.string())))
+    label = _words(rows.column("label"))
+    if label is None:
+        raise SchemaError(
+            f"a label of type {rows.schema.field('label').type} cannot be told as a string",
+            hint="give strings or numbers, or leave the column out",
+        )
+    return label.take(pc.index_in(ids, value_set=rows.column("_id").cast(pa.string())))
+
+
+def _words(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Give a column as strings; None where that cannot be."""
+    try:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        return column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # bytes that are not UTF-8; lists and structs
+        return None
 
 
 # ---------------------------------------------------------------- a pipeline
@@ -337,9 +351,8 @@ def _tested(table: pa.Table, split: str, test: tuple[str, ...]) -> pa.ChunkedArr
             f"Leakage needs a column {split}",
             hint=f"name it at the source, as `columns: {{{split}: string}}`, or another one by `split:`",
         )
-    column = table.column(split)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_nested(column.type):
-        raise SchemaError(f"Leakage: a column of type {column.type} names no split", hint="give strings")
-    return pc.is_in(column.cast(pa.string()), value_set=pa.array(test))
+    named = _words(table.column(split))
+    if named is None:
+        kind = table.schema.field(split).type
+        raise SchemaError(f"Leakage: a column of type {kind} names no split", hint="give strings or numbers")
+    return pc.is_in(named, value_set=pa.array(test))

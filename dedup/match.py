@@ -31,7 +31,7 @@ from lake.op import Barrier, Op, Outcome
 from lake.parallel import cores
 from lake.schema import DROPS, drops
 
-__all__ = ["EDGES", "STATE", "Drop", "Match", "name_edges", "number_edges"]
+__all__ = ["EDGES", "STATE", "Drop", "Match", "name_edges", "number_edges", "some"]
 
 STATE = pa.schema(
     [
@@ -107,9 +107,30 @@ class Match(Barrier):
     ) -> Edges:
         """Compare pairs of rows exactly, and give those that are similar to the threshold."""
 
-    def piece(self, table: pa.Table) -> Piece:
-        """Sketch rows that stay in memory: what is wide may be made later, for some of them."""
-        return sketch.piece(self.sketch(table))
+    def piece(
+        self,
+        table: pa.Table,
+        rows: npt.NDArray[np.int64] | None = None,
+        threads: int | None = None,  # noqa: ARG002  (for those that have use for them)
+        *,
+        stays: bool = True,  # noqa: ARG002
+    ) -> Piece:
+        """Sketch rows at hand: what is wide may be made later, for some of them.
+
+        Args:
+            table: records.
+            rows: which of them, ascending; all unless given.
+            threads: how many to use; one for each core unless given.
+            stays: the table stays in memory anyway; otherwise the piece should not hold it there.
+        """
+        return sketch.piece(self.sketch(some(table, rows)))
+
+    def reads(self, schema: pa.Schema) -> list[str] | None:  # noqa: ARG002
+        """Name the columns that pieces are made of, where they may be made of a batch at a time.
+
+        None: of all columns, and of all rows at once.
+        """
+        return None
 
     def candidates(
         self, corpus: Corpus, fresh: npt.NDArray[np.bool_] | None = None, threads: int = 1
@@ -174,6 +195,15 @@ class Match(Barrier):
     def bind(self, state: pa.Table) -> Op:
         """Give the op that drops the rows of a decision."""
         return Drop(state=state)
+
+
+def some(table: pa.Table, rows: npt.NDArray[np.int64] | None) -> pa.Table:
+    """Take some rows, ascending; all for None."""
+    if rows is None or len(rows) == table.num_rows:
+        return table
+    chosen = np.zeros(table.num_rows, np.bool_)
+    chosen[rows] = True
+    return table.filter(pa.array(chosen))
 
 
 def name_edges(corpus: Corpus, edges: Edges) -> pa.Table:

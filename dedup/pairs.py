@@ -21,9 +21,7 @@ __all__ = ["MOST", "Candidates", "banded", "touched"]
 MOST = 32
 """Rows of a bucket that are paired with all of it."""
 
-_BITS = (
-    1 << 16
-)  # the fewest bits of the sieve in `touched`; 64 for each new key, so that 1 in 64 passes by chance
+_BITS = 1 << 16  # the fewest bits of the sieve in `touched`; 64 a new key, so that 1 in 64 passes by chance
 
 Keys = Callable[[int], tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]]
 """Of a band: the keys, and the rows that have them; a row without a key is compared with none."""
@@ -109,12 +107,14 @@ def touched(keys: Keys, bands: int, fresh: npt.NDArray[np.bool_]) -> npt.NDArray
     found: npt.NDArray[np.bool_] = fresh.copy()
     for band in range(bands):
         key, rows = keys(band)
-        new = key[fresh[rows]]
+        new = np.unique(key[fresh[rows]])
+        if not len(new):
+            continue
         bits = np.zeros(max(_BITS, 1 << (64 * len(new)).bit_length()) // 8, np.uint8)
         hit = np.empty(len(key), np.bool_)
         mark(new, bits)
         probe(key, bits, hit)
-        passed, new = np.flatnonzero(hit), np.unique(new)
-        place = np.minimum(np.searchsorted(new, key[passed]), max(len(new) - 1, 0))
-        found[rows[passed[new[place] == key[passed]]] if len(new) else passed] = True
+        passed = np.flatnonzero(hit)
+        place = np.minimum(np.searchsorted(new, key[passed]), len(new) - 1)
+        found[rows[passed[new[place] == key[passed]]]] = True
     return found

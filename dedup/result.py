@@ -1,25 +1,30 @@
-"""Deduplication of one table in memory: what a notebook calls."""
+"""Deduplication of one table, in memory or in a file: what a notebook calls."""
 
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dedup.cluster import components
 from dedup.match import Match, name_edges
 from dedup.select import Edges
-from dedup.sketch import Corpus
+from dedup.sketch import Corpus, Piece, together
+from dedup.source import Source, open_source, plain
 from lake.errors import SchemaError
-from lake.ids import IdSet, content_ids
+from lake.ids import IdSet, content_ids, halves
 from lake.parallel import cores
-from lake.schema import drops
+from lake.schema import DROPS, drops
 
 __all__ = ["CLUSTERS", "Result", "deduplicate", "with_ids"]
 
@@ -36,6 +41,7 @@ CLUSTERS = pa.schema(
 
 _SHOWN = 5
 _HASHED = 1 << 14  # rows that a thread hashes at a time
+_WAITING = 4  # batches, for each thread
 
 
 @dataclass(frozen=True)
@@ -43,15 +49,35 @@ class Result:
     """What a deduplication kept, what it dropped and why.
 
     Attributes:
-        kept: the rows that stay, in their order, with ``_id``.
+        mask: bool, shape (rows,): which rows of the table, or of the file, stay.
         dropped: one row of ``lake.schema.DROPS`` per row that goes, with its kept twin and both similarities.
         threshold: the least similarity of a duplicate.
     """
 
-    kept: pa.Table
+    mask: npt.NDArray[np.bool_] = dataclasses.field(repr=False, compare=False)
     dropped: pa.Table
     threshold: float
     _made: _Made = dataclasses.field(repr=False)
+
+    @cached_property
+    def kept(self) -> pa.Table:
+        """The rows that stay, in their order, with ``_id``; a file is read again for them.
+
+        Raises:
+            InputError: the file has another number of rows than it had.
+        """
+        return self._made.rows(self.mask)
+
+    @cached_property
+    def kept_ids(self) -> pa.ChunkedArray:
+        """The ``_id`` of each row that stays, in their order; no other column is touched.
+
+        >>> from dedup import MinHash
+        >>> table = pa.table({"_id": ["0" * 32, "1" * 32], "text": ["The cat sat.", "the cat, sat"]})
+        >>> deduplicate(table, MinHash()).kept_ids.to_pylist() == ["0" * 32]
+        True
+        """
+        return self._made.told.column("_id").filter(pa.array(self.mask))
 
     @cached_property
     def edges(self) -> pa.Table:
@@ -95,7 +121,7 @@ class Result:
         return made.result(threshold)
 
     def __repr__(self) -> str:
-        return f"Result({self.kept.num_rows} kept, {self.dropped.num_rows} dropped)"
+        return f"Result({np.count_nonzero(self.mask)} kept, {self.dropped.num_rows} dropped)"
 
     def _repr_html_(self) -> str:
         rows = self.dropped.sort_by([("exact", "descending"), ("_id", "ascending")]).slice(0, _SHOWN)
@@ -105,7 +131,7 @@ class Result:
             for row in rows.to_pylist()
         )
         return (
-            f"<div>{self.kept.num_rows:,} kept, {self.dropped.num_rows:,} dropped</div>"
+            f"<div>{np.count_nonzero(self.mask):,} kept, {self.dropped.num_rows:,} dropped</div>"
             f"<table><tr><th>dropped</th><th>twin</th><th>rule</th><th>exact</th></tr>{cells}</table>"
         )
 
@@ -114,25 +140,53 @@ class Result:
 class _Made:
     """What a result is made of: enough to decide again."""
 
+    source: Source
     match: Match
+    told: pa.Table
+    """What is told of a row that goes: ``_id`` and other columns of ``DROPS``, of all rows."""
+    first: npt.NDArray[np.bool_]
+    """Whether no row before it has the same ``_id``. Others go, and are not compared."""
     corpus: Corpus
     edges: Edges
-    unique: pa.Table
-    exact: pa.Table
 
     def result(self, threshold: float) -> Result:
         state = self.match.decide(self.corpus, self.edges, threshold)
-        outcome = self.match.bind(state).apply(self.unique)
-        return Result(
-            kept=outcome.table,
-            dropped=pa.concat_tables([self.exact, outcome.drops]),
-            threshold=threshold,
-            _made=self,
+        place = pc.index_in(self.unique.column("_id"), value_set=state.column("_id"))
+        near = np.flatnonzero(place.is_valid().to_numpy())
+        mask = self.first.copy()
+        mask[np.flatnonzero(mask)[near]] = False
+        why = state.take(place.drop_null())
+        columns = {name: why.column(name) for name in why.column_names if name not in {"_id", "rule"}}
+        near_drops = drops(self.unique.take(pa.array(near)), why.column("rule"), **columns)
+        dropped = pa.concat_tables([self.exact, near_drops])
+        return Result(mask=mask, dropped=dropped, threshold=threshold, _made=self)
+
+    @cached_property
+    def unique(self) -> pa.Table:
+        return self.told if self.first.all() else self.told.filter(pa.array(self.first))
+
+    @cached_property
+    def exact(self) -> pa.Table:
+        repeats = self.told.filter(pa.array(~self.first))
+        return drops(
+            repeats,
+            "exact-duplicate",
+            twin=repeats.column("_id"),
+            value=1.0,
+            threshold=1.0,
+            estimated=1.0,
+            exact=1.0,
         )
 
+    def rows(self, mask: npt.NDArray[np.bool_]) -> pa.Table:
+        table = self.source.filter(mask)
+        if "_id" in table.schema.names:
+            return table
+        return table.add_column(0, "_id", self.told.column("_id").filter(pa.array(mask)))
 
-def deduplicate(table: pa.Table, match: Match) -> Result:
-    """Deduplicate a table in memory.
+
+def deduplicate(table: pa.Table | str | os.PathLike[str], match: Match) -> Result:
+    """Deduplicate a table in memory, or a Parquet file.
 
     >>> from dedup import MinHash
     >>> words = [str(number) for number in range(100)]
@@ -145,49 +199,82 @@ def deduplicate(table: pa.Table, match: Match) -> Result:
 
     Args:
         table: records with ``text``, ``image`` or what else the match looks at; ``_id`` is computed where it
-            is missing.
+            is missing. Of a file, texts are hashed while it is read, and only the columns that are needed for
+            it are.
         match: the step, such as :class:`dedup.MinHash` or :class:`dedup.PHash`.
 
     Raises:
+        InputError: there is no such file, or it is no Parquet file.
         SchemaError: there is neither ``text`` nor ``image``, nor ``_id``.
         ValueError: an ``_id`` that was given is not 32 lower-case hex digits.
     """
-    rows = with_ids(table)
+    source = open_source(table)
+    columns = match.reads(source.schema)
+    told, first, piece = _at_once(source, match) if columns is None else _in_batches(source, match, columns)
+    corpus = match.corpus([piece])
+    return _Made(source, match, told, first, corpus, match.edges(corpus)).result(match.threshold)
+
+
+def _at_once(source: Source, match: Match) -> tuple[pa.Table, npt.NDArray[np.bool_], Piece]:
+    rows = _with_ids(source.table())
     first = IdSet(rows.num_rows).add(rows.column("_id").combine_chunks())
-    unique, repeats = (
-        (rows, rows.slice(0, 0))
-        if first.all()
-        else (
-            rows.filter(pa.array(first)),
-            rows.filter(pa.array(~first)),
-        )
-    )
-    exact = drops(
-        repeats,
-        "exact-duplicate",
-        twin=repeats.column("_id"),
-        value=1.0,
-        threshold=1.0,
-        estimated=1.0,
-        exact=1.0,
-    )
-    corpus = match.corpus([match.piece(unique)])
-    return _Made(match, corpus, match.edges(corpus), unique, exact).result(match.threshold)
+    return _told(rows), first, match.piece(rows, np.flatnonzero(first))
+
+
+def _in_batches(
+    source: Source, match: Match, columns: list[str]
+) -> tuple[pa.Table, npt.NDArray[np.bool_], Piece]:
+    """Name and sketch the rows on threads, while others are read."""
+    names = source.schema.names
+    needed = {"_id"} if "_id" in names else {"text", "image"}
+    wanted = [name for name in names if name in {*needed, *columns, *DROPS.names}]
+    threads, seen = cores(), IdSet()
+    told, first = [], []
+    sketched: list[Future[Piece]] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for rows, keys in _named(source.batches(wanted), pool, threads):
+            new = seen.add(keys)
+            told.append(_told(rows))
+            first.append(new)
+            chosen = np.flatnonzero(new)
+            sketched.append(pool.submit(match.piece, rows, chosen, 1, stays=source.stays))
+            if len(sketched) > _WAITING * threads:
+                sketched[-_WAITING * threads].result()  # no more texts than that wait in memory
+        pieces = [each.result() for each in sketched]
+    if not pieces:
+        return _at_once(source, match)
+    return pa.concat_tables(told), np.concatenate(first), together(pieces, threads)
+
+
+def _named(
+    batches: Iterator[pa.Table], pool: ThreadPoolExecutor, threads: int
+) -> Iterator[tuple[pa.Table, npt.NDArray[np.uint64]]]:
+    """Give each batch its ``_id``, on threads."""
+
+    def name(rows: pa.Table) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
+        if "_id" not in rows.schema.names:
+            rows = rows.add_column(0, "_id", pa.chunked_array([_ids_of(each) for each in rows.to_batches()]))
+        return rows, halves(rows.column("_id"))
+
+    ahead: deque[Future[tuple[pa.Table, npt.NDArray[np.uint64]]]] = deque()
+    for rows in batches:
+        ahead.append(pool.submit(name, rows))
+        if len(ahead) > threads:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
+
+
+def _told(rows: pa.Table) -> pa.Table:
+    """What a drop tells of a row, not its payload."""
+    told = rows.select([name for name in rows.schema.names if name in DROPS.names])
+    place = told.schema.get_field_index("_id")
+    return told.set_column(place, "_id", told.column(place).cast(pa.string()))
 
 
 def with_ids(table: pa.Table) -> pa.Table:
     """Give a table its column ``_id`` where it has none, and plain strings and bytes for views."""
-    return _with_ids(_filterable(table))
-
-
-def _filterable(table: pa.Table) -> pa.Table:
-    """Turn views, which Arrow cannot take rows from, into plain strings and bytes."""
-    for place, field in enumerate(table.schema):
-        if pa.types.is_string_view(field.type):
-            table = table.set_column(place, field.name, table.column(place).cast(pa.large_string()))
-        elif pa.types.is_binary_view(field.type):
-            table = table.set_column(place, field.name, table.column(place).cast(pa.large_binary()))
-    return table
+    return _with_ids(plain(table))
 
 
 def _with_ids(table: pa.Table) -> pa.Table:

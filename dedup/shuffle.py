@@ -85,8 +85,12 @@ def meet(
 def split(
     left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], rows: int, blocks: int
 ) -> list[pa.RecordBatch]:
-    """Distribute pairs over blocks of rows, by the first row: a batch for each."""
-    block = left.astype(np.int64) * blocks // max(rows, 1)
+    """Distribute pairs over blocks of rows, by the later row: a batch for each.
+
+    So a block has all pairs of its rows with earlier ones, and the many pairs of a crowded bucket's first rows
+    spread over all blocks.
+    """
+    block = right.astype(np.int64) * blocks // max(rows, 1)
     return [
         pa.record_batch([left[some], right[some]], schema=PAIRS)
         for some in _cut(np.argsort(block, kind="stable"), block, blocks)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +21,18 @@ import pyarrow as pa
 from dedup import keep as keeping
 from lake.errors import SchemaError
 
-__all__ = ["BAND", "Corpus", "Piece", "addresses", "band_columns", "check", "label", "piece", "settings_of"]
+__all__ = [
+    "BAND",
+    "Corpus",
+    "Piece",
+    "addresses",
+    "band_columns",
+    "check",
+    "label",
+    "piece",
+    "settings_of",
+    "together",
+]
 
 BAND = "band_{:02}"
 """The name of a key's column."""
@@ -42,6 +54,34 @@ class Piece:
 def piece(sketch: pa.Table) -> Piece:
     """Take a sketch that is all there; its wide columns are reached where they are, not copied."""
     return Piece(sketch, lambda rows: (sketch, rows))
+
+
+def together(pieces: Sequence[Piece], threads: int = 1) -> Piece:
+    """Take pieces as one; the wide columns of several are made on threads.
+
+    Args:
+        pieces: one or more, with the same columns.
+        threads: how many to use.
+    """
+    starts = np.cumsum([0, *(each.head.num_rows for each in pieces)])
+
+    def wide(rows: Rows) -> tuple[pa.Table, Rows]:
+        which = np.searchsorted(starts, rows, side="right") - 1
+        used = np.unique(which).tolist()
+        mine = [np.flatnonzero(which == at) for at in used]
+        jobs = [(pieces[at].wide, rows[own] - starts[at]) for at, own in zip(used, mine, strict=True)]
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(lambda job: job[0](job[1]), jobs))
+        places, begin = np.empty(len(rows), np.int64), 0
+        for own, (table, place) in zip(mine, found, strict=True):
+            places[own] = begin + place
+            begin += table.num_rows
+        tables = [table for table, _ in found] or [pieces[0].wide(rows)[0]]
+        return pa.concat_tables(tables, promote_options="permissive"), places
+
+    if len(pieces) == 1:
+        return pieces[0]
+    return Piece(pa.concat_tables([each.head for each in pieces]), wide)
 
 
 def label(table: pa.Table, settings: Mapping[str, object]) -> pa.Table:

@@ -118,8 +118,7 @@ def _met(match: Match, pairs: Edges, edges: Edges, count: int) -> npt.NDArray[np
     x, y = lead[pairs.left], lead[pairs.right]
     first, second = lead[edges.left], lead[edges.right]
     codes = np.minimum(first, second) * count + np.maximum(first, second)
-    met: npt.NDArray[np.bool_] = np.isin(np.minimum(x, y) * count + np.maximum(x, y), codes) | (x == y)
-    return met
+    return np.isin(np.minimum(x, y) * count + np.maximum(x, y), codes)
 
 
 def _complete(true: Edges, chosen: select.Selection, count: int) -> Share:

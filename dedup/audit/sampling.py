@@ -70,7 +70,7 @@ def probe(match: Match, table: pa.Table, seed: int) -> Keys | None:
     out = np.full(table.num_rows, _NONE, np.uint64)
     if isinstance(match, TextMatch):
         other = _other(seed, getattr(match, "seed", 0))
-        least = signatures(_texts(table), 1, other, match.ngram, match.unit, threads=cores())[:, 0]
+        least = signatures(table.column("text"), 1, other, match.ngram, match.unit, threads=cores())[:, 0]
         there = least != _UNTOUCHED
         out[there] = least[there]
     elif isinstance(match, PHash):
@@ -94,13 +94,6 @@ def _narrow(match: Match, keys: Keys, count: int, seed: int) -> Keys:
     chosen = np.argsort(mix(np.arange(held, dtype=np.uint64) ^ mix(np.array([seed], np.uint64))))[:wanted]
     mask = np.bitwise_or.reduce(np.uint64(1) << chosen.astype(np.uint64))
     return np.where(keys == _NONE, _NONE, keys & mask)
-
-
-def _texts(table: pa.Table) -> pa.ChunkedArray:
-    """The texts of a table, as plain strings."""
-    column = table.column("text")
-    plain = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    return column if plain else column.cast(pa.large_string())
 
 
 def _words(match: Match) -> str:
@@ -136,7 +129,7 @@ class Sampler:
 
     def __post_init__(self) -> None:
         if self.rows < 2:  # noqa: PLR2004  (a pair)
-            raise ValueError(f"a sample of {self.rows} rows holds no pair")
+            raise ValueError(f"a sample of {self.rows} rows holds no pair: take 2 or more")
 
     def add(self, table: pa.Table) -> None:
         """See some rows, each ``_id`` once over all calls."""
@@ -156,8 +149,8 @@ class Sampler:
         chosen = np.zeros(self.count, np.bool_)
         chosen[order[: self.uniform]] = True
         if self.uniform < self.count:
-            near = [row for row in self._near(rank).tolist() if not chosen[row]]
-            chosen[near[: self.rows - self.uniform]] = True
+            near = self._near(rank)
+            chosen[near[~chosen[near]][: self.rows - self.uniform]] = True
             more = order[~chosen[order]][: self.rows - np.count_nonzero(chosen)]
             chosen[more] = True  # too few groups: more uniform ones
             self.uniform += len(more)

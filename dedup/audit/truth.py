@@ -85,8 +85,7 @@ def similarities(
 def _jaccards(
     match: TextMatch, table: pa.Table, x: npt.NDArray[np.int64], y: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-
-    offsets, hashes = shingle_sets(table.column("text").cast(pa.large_string()), match.ngram, match.unit)
+    offsets, hashes = shingle_sets(table.column("text"), match.ngram, match.unit)
     out = []
     for i, j in zip(x.tolist(), y.tolist(), strict=True):
         a, b = (set(hashes[offsets[k] : offsets[k + 1]].tolist()) for k in (i, j))
@@ -97,7 +96,6 @@ def _jaccards(
 def _likenesses(
     match: PHash, table: pa.Table, x: npt.NDArray[np.int64], y: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-
     column = table.column("image")
     out = []
     for i, j in zip(x.tolist(), y.tolist(), strict=True):
@@ -116,7 +114,6 @@ def _likenesses(
 def _cosines(
     match: Cosine, table: pa.Table, x: npt.NDArray[np.int64], y: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-
     found = vectors.read(table.column(match.column), table.column("_id").cast(pa.string()), "Cosine")
     place = np.full(table.num_rows, -1, np.int64)
     place[found.rows] = np.arange(len(found.rows))

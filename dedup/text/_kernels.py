@@ -31,7 +31,7 @@ from numba.extending import intrinsic
 
 from lake.jit import kernel
 
-__all__ = ["band_keys", "sign_batch", "sketch_batch"]
+__all__ = ["band_keys", "sign_batch", "sketch_batch", "sort_batch"]
 
 _CHUNK = 2048  # bytes of text; with all that is made of them 40 KB (benchmarks/minhash.py)
 _SCRATCH = 2 * _CHUNK + 512  # folding makes 3 bytes of 2 at most, a block overshoots by 63, a token waits in 17
@@ -602,10 +602,12 @@ def sketch_batch(
     out: Any,
     shingles: Any,
     ends: Any,
+    sets: Any = True,
 ) -> None:
-    """Text to sorted distinct shingle hashes, and to signatures (none where ``a`` is empty).
+    """Text to shingle hashes, and to signatures (none where ``a`` is empty).
 
-    ``shingles`` must have room for every token; ``ends[i]`` tells where those of ``rows[i]`` stop.
+    ``shingles`` must have room for every token; ``ends[i]`` tells where those of ``rows[i]`` stop. As ``sets``
+    they are sorted and distinct, otherwise as they come: see :func:`sort_batch`.
     """
     work = _workplace(shape[0])
     mixed = np.empty(_TOKENS, np.uint32)
@@ -621,11 +623,26 @@ def sketch_batch(
             sink = (mixed, a, b, signature, kept)
             low, high = np.int64(offsets[row]), np.int64(offsets[row + 1])
             held = _hash(data, low, high, tables, shape, work, sink)
-            if spare.size < held:
+            if sets and spare.size < held:
                 spare = np.empty(2 * held, np.uint32)
-            stop += _sort_unique(kept[:held], spare)
+            stop += _sort_unique(kept[:held], spare) if sets else held
         ends[place] = stop
         out[place, :] = signature[:perms]
+
+
+@kernel
+def sort_batch(hashes: Any, offsets: Any, rows: Any, sets: Any, ends: Any) -> None:
+    """Make sets of the hashes of some rows that :func:`sketch_batch` left as they came; ``sets`` has room."""
+    spare = np.empty(0, np.uint32)
+    stop = 0
+    for place in range(rows.size):
+        held = offsets[rows[place] + 1] - offsets[rows[place]]
+        if spare.size < held:
+            spare = np.empty(2 * held, np.uint32)
+        mine = sets[stop : stop + held]
+        mine[:] = hashes[offsets[rows[place]] : offsets[rows[place] + 1]]
+        stop += _sort_unique(mine, spare)
+        ends[place] = stop
 
 
 # ---------------------------------------------------------------- bands

@@ -30,7 +30,7 @@ def choose(threshold: float, num_perm: int = 128) -> tuple[int, int]:
 
     Every candidate is verified exactly. So a false candidate costs a little time and a missed one is
     lost: recall comes first, then the longest bands, which let the fewest dissimilar pairs through.
-    All of the signature is used. Where even bands of one value miss the aim, they are taken.
+    As many as the signature has room for are used. Where even bands of one value miss the aim, they are taken.
 
     >>> choose(0.8)
     (18, 7)
@@ -46,9 +46,20 @@ def keys(signatures: npt.NDArray[np.uint32], band: int, rows: int) -> npt.NDArra
 
     >>> keys(np.zeros((2, 128), np.uint32), band=0, rows=7).tolist()[0] != 0
     True
+
+    Args:
+        signatures: uint32, shape (n, num_perm).
+        band: which band, from 0 on.
+        rows: values in a band.
+
+    Raises:
+        ValueError: the signatures have no such band.
     """
     from dedup.text._kernels import band_keys
 
+    width = signatures.shape[1]
+    if rows < 1 or not 0 <= band < width // rows:
+        raise ValueError(f"there is no band {band} of {rows} values in a signature of {width}")
     out = np.empty(len(signatures), np.uint64)
     band_keys(signatures, band * rows, rows, out)
     return out

@@ -61,8 +61,8 @@ def signatures(
         raise ValueError(f"num_perm must be positive, ngram 1 to {MAX_NGRAM}, and unit 'word' or 'char'")
     cupy = _cupy()
     with stream if stream is not None else cupy.cuda.get_current_stream():
-        text = cupy.asarray(data, np.uint8)
-        places = cupy.asarray(offsets).astype(np.int64, copy=False)
+        text = cupy.ascontiguousarray(cupy.asarray(data, np.uint8))  # the kernel knows no strides
+        places = cupy.ascontiguousarray(cupy.asarray(offsets), np.int64)
         rows = len(places) - 1
         out = cupy.full((rows, num_perm), 0xFFFFFFFF, np.uint32)
         exists = None if valid is None else cupy.asarray(valid, np.bool_)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dedup import sketch as sketching
 from dedup.select import Edges
-from dedup.sketch import Corpus
+from dedup.sketch import Corpus, Piece
 from dedup.text.join import cost, join
 from dedup.text.match import TextMatch, shingle_column
 from dedup.text.shingle import SPEC, shingle_sets
@@ -72,11 +72,24 @@ class Jaccard(TextMatch):
             ConfigError: a column of the keep order is missing or has no order.
             SchemaError: the table has no column ``text``, or it holds no text.
         """
-        rows, columns = self.rows(table)
-        offsets, hashes = shingle_sets(rows.column("text"), self.ngram, self.unit, threads=cores())
-        return sketching.label(
-            pa.table({**columns, "shingles": shingle_column(offsets, hashes)}), self.settings()
-        )
+        return self._sketch(table, None, cores())
+
+    def piece(
+        self,
+        table: pa.Table,
+        rows: npt.NDArray[np.int64] | None = None,
+        threads: int | None = None,
+        *,
+        stays: bool = True,  # noqa: ARG002  (all sets are made at once)
+    ) -> Piece:
+        """See :meth:`dedup.match.Match.piece`."""
+        return sketching.piece(self._sketch(table, rows, threads or cores()))
+
+    def _sketch(self, table: pa.Table, rows: npt.NDArray[np.int64] | None, threads: int) -> pa.Table:
+        text, rows, columns = self.rows(table, rows)
+        offsets, hashes = shingle_sets(text, self.ngram, self.unit, rows=rows, threads=threads)
+        columns["shingles"] = shingle_column(offsets, hashes)
+        return sketching.label(pa.table(columns), self.settings())
 
     def edges(
         self, corpus: Corpus, fresh: npt.NDArray[np.bool_] | None = None, threads: int | None = None

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from dedup import keep as keeping
 from dedup.keep import Keep
-from dedup.match import Match
+from dedup.match import Match, some
 from dedup.select import Edges
 from dedup.sketch import Corpus
 from dedup.text.shingle import Unit
@@ -50,14 +50,33 @@ class TextMatch(Match):
     def advise(self, size: float) -> str:
         """Compare the two ways to find pairs, for ``size`` bytes of text."""
 
-    def rows(self, table: pa.Table) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+    def reads(self, schema: pa.Schema) -> list[str] | None:
+        """See :meth:`dedup.match.Match.reads`; a dictionary is hashed as a whole, each entry once."""
+        order = {key.removeprefix("-") for key in self.keep} - {"_id"}
+        wanted = {"text", *order} if "length" in schema.names else {"text", *order} - {"length"}
+        if not wanted <= set(schema.names) or not _is_plain(schema.field("text").type):
+            return None
+        return [name for name in schema.names if name in wanted]
+
+    def rows(
+        self, table: pa.Table, rows: npt.NDArray[np.int64] | None = None
+    ) -> tuple[pa.ChunkedArray, npt.NDArray[np.int64] | None, dict[str, pa.ChunkedArray]]:
         """Take the rows that have a text, and the columns of their keep order.
+
+        Args:
+            table: records.
+            rows: which of them; all unless given.
+
+        Returns:
+            The column of texts; which of them have part, None for all; ``_id`` and the keep columns of those.
 
         Raises:
             ConfigError: a column of the keep order is missing or has no order.
             SchemaError: the table has no column ``text``, or it holds no text.
         """
         step = type(self).__name__
+        if "text" in table.schema.names and pa.types.is_dictionary(table.schema.field("text").type):
+            table, rows = some(table, rows), None  # of a million rows there may be one text
         if "text" not in table.schema.names:
             raise SchemaError(f"{step} needs a column text", hint="name it by `text:` at the source")
         kind = table.schema.field("text").type
@@ -70,10 +89,15 @@ class TextMatch(Match):
             raise SchemaError(
                 f"a column of type {kind} holds no text", hint="give a column of strings, or cast this one"
             )
-        rows = table if text.null_count == 0 else table.filter(pc.is_valid(text))
-        ids = rows.column("_id").cast(pa.string())
-        derived: dict[str, Callable[[], pa.Array]] = {"length": lambda: _length(rows.column("text"))}
-        return rows, {"_id": ids, **keeping.columns(rows, self.keep, derived)}
+        derived: dict[str, Callable[[], pa.Array]] = {"length": lambda: _length(text)}
+        columns = {"_id": table.column("_id").cast(pa.string()), **keeping.columns(table, self.keep, derived)}
+        if text.null_count:
+            there = np.flatnonzero(text.is_valid().to_numpy())
+            rows = there if rows is None else np.intersect1d(rows, there, assume_unique=True)
+        if rows is not None and len(rows) < len(text):  # the texts stay where they are
+            chosen = pa.array(rows)
+            columns = {name: column.take(chosen) for name, column in columns.items()}
+        return text, rows, columns
 
     def verify(
         self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
@@ -116,6 +140,10 @@ def shingle_column(offsets: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint32
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_text(kind.value_type)
+    return _is_plain(kind)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     return any(test(kind) for test in tests)
 

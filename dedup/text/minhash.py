@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, ClassVar, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from dedup.sketch import Piece
 from dedup.text import bands
 from dedup.text.match import TextMatch, shingle_column
 from dedup.text.shingle import SPEC, shingle_sets
-from dedup.text.signatures import signatures, sketches
+from dedup.text.signatures import signatures, sketches, sorted_sets
 from lake.parallel import cores
 
 __all__ = ["MinHash"]
@@ -118,26 +119,48 @@ class MinHash(TextMatch):
             ConfigError: a column of the keep order is missing or has no order.
             SchemaError: the table has no column ``text``, or it holds no text.
         """
-        rows, columns = self.rows(table)
-        signed, offsets, hashes = sketches(rows.column("text"), self.num_perm, self.seed, self.ngram, self.unit)
+        text, rows, columns = self.rows(table)
+        signed, offsets, hashes = sketches(text, self.num_perm, self.seed, self.ngram, self.unit, rows=rows)
         columns |= self._signed(signed, np.diff(offsets) > 0)
         columns["shingles"] = shingle_column(offsets, hashes)
         return sketching.label(pa.table(columns), self.settings())
 
-    def piece(self, table: pa.Table) -> Piece:
-        """Sign the rows; shingle sets are made later, of those rows only that have a candidate."""
-        rows, columns = self.rows(table)
-        text = rows.column("text")
-        signed = signatures(text, self.num_perm, self.seed, self.ngram, self.unit, threads=cores())
+    def piece(
+        self,
+        table: pa.Table,
+        rows: npt.NDArray[np.int64] | None = None,
+        threads: int | None = None,
+        *,
+        stays: bool = True,
+    ) -> Piece:
+        """Sign the rows; shingle sets are made later, of those rows only that have a candidate.
+
+        They are made of the texts, or where those do not stay, of all hashes in the order of the text: two
+        thirds of its size.
+        """
+        threads = threads or cores()
+        text, rows, columns = self.rows(table, rows)
+        scheme, grams = (self.num_perm, self.seed), (self.ngram, self.unit)
+        if stays:
+            signed = signatures(text, *scheme, *grams, rows=rows, threads=threads)
+        else:
+            signed, starts, hashed = sketches(text, *scheme, *grams, rows=rows, threads=threads, sets=False)
         # A text without a shingle has an untouched signature.
         columns |= self._signed(signed, ~(signed == _UNTOUCHED).all(axis=1))
         head = sketching.label(pa.table(columns), self.settings())
+        if stays:
+
+            def sets(chosen: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+                of = chosen if rows is None else rows[chosen]
+                return shingle_sets(text, *grams, rows=of, threads=threads)
+
+        else:
+            sets = partial(sorted_sets, starts, hashed)
 
         def wide(chosen: npt.NDArray[np.int64]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
             ascending = np.unique(chosen)  # in the order of the texts nothing has to be moved afterwards
-            offsets, hashes = shingle_sets(text, self.ngram, self.unit, rows=ascending, threads=cores())
             signature = head.column("signature").take(pa.array(ascending))
-            taken = {"shingles": shingle_column(offsets, hashes), "signature": signature}
+            taken = {"shingles": shingle_column(*sets(ascending)), "signature": signature}
             return pa.table(taken), np.searchsorted(ascending, chosen)
 
         return Piece(head, wide)

@@ -33,8 +33,8 @@ character of unit ``char``, and the space, is hashed like a token of itself. Of 
 ``w = t_1 P**(m-1) + ... + t_m`` with ``P = 0x9E3779B97F4A7C15``, then the upper 32 bits of
 ``(w ^ (w >> 32)) * 0xD6E8FEB86659FD93``. There is no seed: the seed belongs to the permutations.
 
-"Exact" similarity is the Jaccard similarity of the sets of these 32-bit hashes: two different shingles of
-one pair of documents of 10,000 shingles share a hash with a probability of 2 in 100,000 each.
+"Exact" similarity is the Jaccard similarity of the sets of these 32-bit hashes: a shingle has by chance the
+hash of one of the 10,000 shingles of another document with a probability of 2 in a million.
 """
 
 from __future__ import annotations
@@ -116,9 +116,12 @@ def distinct(
     """
     if not pa.types.is_dictionary(column.type):
         return column, None
-    chunks = column.unify_dictionaries().chunks if isinstance(column, pa.ChunkedArray) else [column]
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     if not chunks:
         return pa.array([], column.type.value_type), np.empty(0, np.int64)
+    if pa.types.is_null(column.type.value_type):
+        return pa.nulls(len(column)), None
+    chunks = pa.chunked_array([_plain(chunk) for chunk in chunks]).unify_dictionaries().chunks
     entries = chunks[0].dictionary
     # A null is row -1: of these arrays the last.
     rows = np.concatenate([chunk.indices.cast(pa.int64()).fill_null(-1).to_numpy() for chunk in chunks])
@@ -127,6 +130,21 @@ def distinct(
     used = np.flatnonzero(occurs)
     values = entries.take(pa.array(used, mask=used == len(entries)))
     return values, (np.cumsum(occurs) - 1)[rows]
+
+
+def _plain(chunk: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Make of a dictionary one that Arrow unifies with others and takes entries from.
+
+    Its entries are no views, none of them is null, and its indices have room for the entries of all chunks.
+    """
+    entries, indices = chunk.dictionary, chunk.indices.cast(pa.int64())
+    if pa.types.is_string_view(entries.type) or pa.types.is_binary_view(entries.type):
+        entries = entries.cast(pa.large_binary())
+    if entries.null_count:
+        there = entries.is_valid().to_numpy(zero_copy_only=False)
+        indices = pa.array(np.cumsum(there) - 1, mask=~there).take(indices)
+        entries = entries.drop_null()
+    return pa.DictionaryArray.from_arrays(indices, entries)
 
 
 def tables() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:

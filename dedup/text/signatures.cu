@@ -24,7 +24,7 @@
 #endif
 #define WARPS (BLOCK / 32)
 #define MAX_NGRAM 64
-#define UNITS (TILE / 2 + 1 + MAX_NGRAM)
+#define UNITS (TILE / 2 + 1 + MAX_NGRAM)  // one more where the last that starts in a tile is cut by its end
 #define WHOLE_WARP 0xffffffffu
 
 typedef unsigned char u8;
@@ -223,7 +223,7 @@ __device__ __forceinline__ void sign(Text text, const i64* offsets, const i64* t
 
     // 1. find
     Kind carry = kind_before(text, begin);
-    bool any = CHARACTERS && (carry != SEPARATOR || any_before(text, begin));
+    bool any = CHARACTERS && carry != SEPARATOR;  // a token is known to stand before
     int count = 0, own = 0;
     i64 base = begin;
     for (; base < text.high; base += BLOCK) {
@@ -263,7 +263,8 @@ __device__ __forceinline__ void sign(Text text, const i64* offsets, const i64* t
         if (CHARACTERS) {
             const bool letter = kind == WORD || kind == ALONE;
             starts = letter || (kind == EXTEND && previous != SEPARATOR);
-            space = letter && previous == SEPARATOR && some;
+            // Looked for when it matters: or the tiles of a long gap would each walk back over all of it.
+            space = letter && previous == SEPARATOR && (some || any_before(text, begin));
         } else {
             starts = kind == ALONE || (kind == WORD && previous != WORD);
         }

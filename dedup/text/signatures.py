@@ -9,6 +9,7 @@ The share of equal values in two signatures estimates the Jaccard similarity (Br
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -24,10 +25,11 @@ from dedup.text.shingle import Texts, Unit, distinct, pick, room, tables, texts
 if TYPE_CHECKING:
     from datasketch import MinHash
 
-__all__ = ["estimate", "permutations", "signatures", "sketches", "to_datasketch"]
+__all__ = ["estimate", "permutations", "signatures", "sketches", "sorted_sets", "to_datasketch"]
 
 _NONE = np.empty(0, np.uint32)
 _LANES = 32  # of dedup.text._kernels: the permutations are filled up to a multiple
+_KEPT = 1 << 23  # hashes for which a thread keeps the room
 _JOBS = 4  # for each thread, so that one giant does not keep the others waiting
 
 
@@ -56,6 +58,7 @@ def signatures(
     ngram: int = 5,
     unit: Unit = "word",
     *,
+    rows: npt.NDArray[np.int64] | None = None,
     threads: int = 1,
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> npt.NDArray[np.uint32]:
@@ -72,6 +75,7 @@ def signatures(
         seed: of the permutations, as in datasketch.
         ngram: units in a shingle.
         unit: ``word`` or ``char``; what they are stands in :mod:`dedup.text.shingle`.
+        rows: which rows, as int64, in any order and as often as wanted. None: all.
         threads: how many to use. The result is the same for any number.
         device: ``cuda`` computes the same on the current GPU, see :mod:`dedup.text.cuda`.
 
@@ -83,6 +87,7 @@ def signatures(
         SchemaError: the column holds no text.
         ValueError: ``num_perm``, ``ngram`` or ``threads`` is not positive, or ``unit`` or ``device`` is another
             one; on ``cuda`` also an ``ngram`` above 64.
+        IndexError: there is no such row.
         DeviceError: ``cuda`` without a GPU or without CuPy.
     """
     from dedup.text._kernels import sign_batch
@@ -91,22 +96,26 @@ def signatures(
     if device not in {"cpu", "cuda"}:
         raise ValueError(f"device must be 'cpu' or 'cuda', not {device!r}")
     values, places = distinct(column)
+    if rows is not None:
+        places = _chosen(rows, len(column), places)
+    used, back = _once(places)
     if device == "cuda":
         from dedup.text import cuda
 
         on_gpu = cuda.sign_column(values, num_perm, seed, ngram, unit)
         return on_gpu if places is None else on_gpu[places]
+    everything = np.arange(len(values)) if used is None else used
     a, b = _padded(num_perm, seed)
-    out = np.empty((len(values), num_perm), np.uint32)
+    out = np.empty((len(everything), num_perm), np.uint32)
     _run(
         sign_batch,
         [
             (*part.texts, part.rows, tables(), (ngram, int(unit == "char")), a, b, out[part.place])
-            for part in _parts(values, np.arange(len(values)), threads)
+            for part in _parts(values, everything, threads)
         ],
         threads,
     )
-    return out if places is None else out[places]
+    return out if back is None else out[back]
 
 
 def sketches(
@@ -118,6 +127,7 @@ def sketches(
     *,
     rows: npt.NDArray[np.int64] | None = None,
     threads: int = 1,
+    sets: bool = True,
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
     """Give signatures and shingle sets of every text, or of some: see :func:`signatures`, ``shingle_sets``.
 
@@ -127,7 +137,8 @@ def sketches(
 
     Returns:
         Signatures, uint32 of shape (n, num_perm) (``num_perm`` 0: none); offsets, int64 of shape (n + 1,);
-        sorted distinct hashes, uint32.
+        hashes, uint32: sorted and distinct, or with ``sets=False`` as they come in the text: see
+        :func:`sorted_sets`.
 
     Raises:
         SchemaError, ValueError, IndexError: as those.
@@ -135,17 +146,32 @@ def sketches(
     _check(ngram, unit, threads=threads)
     values, places = distinct(column)
     if rows is not None:
-        rows = np.asarray(rows, np.int64)
-        if rows.size and (rows.min() < 0 or rows.max() >= len(column)):
-            raise IndexError(f"rows must lie between 0 and {len(column) - 1}")
-        places = rows if places is None else places[rows]
-    if places is None:
-        return _sketch(values, np.arange(len(values)), (num_perm, seed), (ngram, unit), threads)
-    used, back = np.unique(places, return_inverse=True)
-    signed, offsets, hashes = _sketch(values, used, (num_perm, seed), (ngram, unit), threads)
-    if np.array_equal(used, places):
-        return signed, offsets, hashes
-    return signed[back], *pick(offsets, hashes, back)
+        places = _chosen(rows, len(column), places)
+    used, back = _once(places)
+    everything = np.arange(len(values)) if used is None else used
+    signed, offsets, hashes = _sketch(values, everything, (num_perm, seed), (ngram, unit), threads, sets=sets)
+    return (signed, offsets, hashes) if back is None else (signed[back], *pick(offsets, hashes, back))
+
+
+def sorted_sets(
+    offsets: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint32], rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+    """Make the shingle sets of some rows, of what :func:`sketches` gave with ``sets=False``.
+
+    >>> _, offsets, hashes = sketches(pa.array(["one", "two two two"]), ngram=1, sets=False)
+    >>> offsets.tolist(), sorted_sets(offsets, hashes, np.array([1]))[0].tolist()
+    ([0, 1, 4], [0, 1])
+
+    Returns:
+        Offsets, int64 of shape (rows + 1,); sorted distinct hashes, uint32.
+    """
+    from dedup.text._kernels import sort_batch
+
+    ends = np.zeros(len(rows) + 1, np.int64)
+    room_for = int(np.diff(offsets)[rows].sum())
+    made = _scratch(room_for)
+    sort_batch(hashes, offsets, rows, made, ends[1:])
+    return ends, made[: ends[-1]].copy()
 
 
 def estimate(x: npt.NDArray[np.uint32], y: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
@@ -176,6 +202,38 @@ def to_datasketch(signature: npt.NDArray[np.uint32], seed: int = 1) -> MinHash:
     return MinHash(num_perm=len(row), seed=seed, scheme="affine32", hashvalues=row, hashfunc=int)
 
 
+def _chosen(
+    rows: npt.NDArray[np.int64], count: int, places: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64]:
+    """Of some rows, where their texts stand."""
+    rows = np.asarray(rows, np.int64)
+    if rows.size and (rows.min() < 0 or rows.max() >= count):
+        raise IndexError(f"rows must lie between 0 and {count - 1}")
+    return rows if places is None else places[rows]
+
+
+def _once(
+    places: npt.NDArray[np.int64] | None,
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.intp] | None]:
+    """Give the texts to hash, ascending, each once, and which of them stands at each place; None for all."""
+    if places is None or (places[1:] > places[:-1]).all():
+        return places, None
+    return np.unique(places, return_inverse=True)
+
+
+_local = threading.local()
+
+
+def _scratch(size: int) -> npt.NDArray[np.uint32]:
+    """Give room for hashes: memory that this thread has had before, and that need not be cleared again."""
+    if size > _KEPT:
+        return np.empty(size, np.uint32)  # untouched pages cost nothing
+    found: npt.NDArray[np.uint32] = getattr(_local, "hashes", _NONE)
+    if found.size < size:
+        _local.hashes = found = np.empty(size, np.uint32)
+    return found
+
+
 class _Part(NamedTuple):
     texts: Texts
     rows: npt.NDArray[np.int64]
@@ -192,6 +250,8 @@ def _sketch(
     scheme: tuple[int, int],
     grams: tuple[int, Unit],
     threads: int,
+    *,
+    sets: bool,
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
     """Give the sketches of some rows, ascending and distinct."""
     from dedup.text._kernels import sketch_batch
@@ -204,9 +264,9 @@ def _sketch(
     shape = (ngram, int(unit == "char"))
 
     def run(part: _Part) -> npt.NDArray[np.uint32]:
-        hashes = np.empty(room(part.size, len(part.rows), unit), np.uint32)  # untouched pages cost nothing
+        hashes = _scratch(room(part.size, len(part.rows), unit))
         local = ends[part.place.start + 1 : part.place.stop + 1]
-        sketch_batch(*part.texts, part.rows, tables(), shape, a, b, out[part.place], hashes, local)
+        sketch_batch(*part.texts, part.rows, tables(), shape, a, b, out[part.place], hashes, local, sets)
         return hashes[: local[-1]].copy()
 
     parts = list(_parts(values, rows, threads))

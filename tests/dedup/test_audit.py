@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dedup import MinHash, PHash
-from dedup.audit import Audit, Sampler, Share, audit
+from dedup.audit import Audit, Sampler, Share, audit, sampling
 from dedup.match import Match
 from dedup.result import with_ids
 from dedup.select import Edges
@@ -148,9 +148,20 @@ class Liar(MinHash):
         return Edges(left.astype(np.int64), right.astype(np.int64), ones, ones)
 
 
+class Eraser(MinHash):
+    """Drops both rows of each pair."""
+
+    def decide(self, corpus: Corpus, edges: Edges, threshold: float | None = None) -> pa.Table:
+        state = super().decide(corpus, edges, threshold)
+        other = state.set_column(0, "_id", state.column("twin")).set_column(4, "twin", state.column("_id"))
+        return pa.concat_tables([state, other.cast(state.schema)])
+
+
 def test_drops_that_are_wrong_are_seen() -> None:
     lying = audit(texts(60), Liar(threshold=0.9, bands=(64, 2)))
     assert lying.precision.of > lying.precision.hits
+    erasing = audit(texts(60, most=4), Eraser())
+    assert erasing.precision.hits == 0 < erasing.precision.of
 
 
 # ---------------------------------------------------------------- shares
@@ -205,6 +216,11 @@ def test_the_sample_depends_on_the_set_of_rows_alone() -> None:
     assert drawn(MinHash(), [table], 400) == sorted(table.column("_id").to_pylist())
 
 
+def test_the_probe_has_another_seed_than_the_step() -> None:
+    drawn_by = [sampling._other(7, used) for used in (1, sampling._other(7, 1))]
+    assert drawn_by[0] != drawn_by[1]
+
+
 def test_the_sample_is_rich_in_pairs() -> None:
     lone = [f"lone{i} " * 3 + " ".join(f"l{i}x{k}" for k in range(30)) for i in range(2000)]
     paired = texts(200, most=6)
@@ -230,6 +246,18 @@ def test_rows_that_cannot_be_compared_do_no_harm() -> None:
     found = audit(table, MinHash())
     assert (found.rows, found.sampled, found.compared) == (5, 5, 4)
     assert (found.recall.hits, found.recall.of) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.binary_view(), pa.dictionary(pa.int32(), pa.large_binary())], ids=str
+)
+def test_bytes_that_are_not_utf8_are_texts_as_well(kind: pa.DataType) -> None:
+    plain = pa.array([b"a b c d \xff e f", b"a b c d e f", b"\xff", None], pa.large_binary())
+    column = plain.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else plain.cast(kind)
+    for match in (MinHash(), Jaccard()):
+        found = audit(pa.table({"text": column}), match)
+        assert (found.recall.hits, found.recall.of) == (1, 1)
+        assert (found.precision.hits, found.precision.of) == (1, 1)
 
 
 @pytest.mark.parametrize("count", [0, 1])

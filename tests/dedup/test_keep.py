@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dedup import MinHash
 from dedup.keep import Keep, columns, rank
-from lake.errors import ConfigError
+from lake.errors import ConfigError, SchemaError
 
 WORDS = [f"word{i}" for i in range(100)]
 
@@ -51,11 +51,15 @@ def test_ties_are_broken_by_the_next_column_and_at_last_by_the_id() -> None:
         pa.array(["a", "b"]).cast(pa.string_view()),
         pa.array(["a", "b"]).dictionary_encode(),
         pa.array(["b", "a"]).dictionary_encode().take(pa.array([1, 0])),  # the codes are in another order
+        pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["a", "b"]).cast(pa.string_view())),
         pa.array([b"a", b"b"]),
+        pa.array([b"a", b"b"]).cast(pa.binary_view()),
         pa.array([1, 2], pa.timestamp("us", "UTC")),
         pa.array([1, 2], pa.date32()),
         pa.array([1, 2], pa.duration("s")),
         pa.array([Decimal("1.10"), Decimal("1.20")]),
+        pa.array([Decimal("1.10"), Decimal("1.20")], pa.decimal32(5, 2)),
+        pa.array([Decimal("1.10"), Decimal("1.20")], pa.decimal64(5, 2)),
     ],
     ids=lambda values: str(values.type),
 )
@@ -71,6 +75,8 @@ def test_a_column_of_any_type_that_has_an_order(values: pa.Array) -> None:
         pa.array([{"a": 1}, {"a": 2}]),
         pa.nulls(2),
         pa.nulls(2, pa.month_day_nano_interval()),
+        pa.DictionaryArray.from_arrays(pa.array([0, 0]), pa.array([[1]])),
+        pa.array([b"a" * 16, b"b" * 16], pa.uuid()),
     ],
     ids=lambda values: str(values.type),
 )
@@ -100,6 +106,19 @@ def test_an_order_always_ends_in_the_id() -> None:
 
 def test_each_id_stands_once_in_the_order() -> None:
     assert ordered(["-length"], _id=["b", "a", "b", "a"], length=[1, 2, 3, 2]) == ["b", "a"]
+
+
+def test_ids_may_be_more_bytes_than_a_column_of_strings_can_address() -> None:
+    """As 67 million ids of 32 characters are; here one that is long and stands in many chunks."""
+    long = pa.array(["x" * (1 << 26)])
+    ids = pa.chunked_array([*[long] * 33, pa.array(["a"])])
+    table = pa.table({"_id": ids, "keep_n": list(range(34))})
+    assert rank(table, ("-n", "_id")).tolist() == [33, 32]
+
+
+def test_a_row_without_an_id_is_refused() -> None:
+    with pytest.raises(SchemaError, match="has no _id"):
+        rank(pa.table({"_id": ["a", None]}), ("_id",))
 
 
 # ---------------------------------------------------------------- through MinHash

@@ -69,6 +69,8 @@ def test_the_pairs_are_those_of_a_bucket_and_no_row_is_left_alone(
     rows = np.random.default_rng(0).permutation(len(keys))
     mine, theirs = crossed(lambda band: (bands[band][rows], rows), 2, test, most)
     found = list(zip(mine.tolist(), theirs.tolist(), strict=True))
+    plain = crossed(lambda band: (bands[band], np.arange(len(keys))), 2, test, most)
+    assert found == list(zip(plain[0].tolist(), plain[1].tolist(), strict=True))  # in whatever order they come
     whole = [
         (i, j)
         for i, j in itertools.product(np.flatnonzero(~test).tolist(), np.flatnonzero(test).tolist())
@@ -183,6 +185,25 @@ def test_labels_of_both_sides_stand_beside_the_pair() -> None:
     assert row["train_label"] is row["test_label"] is None
 
 
+def test_of_labels_of_one_content_the_first_is_told() -> None:
+    train = table_of(["a b c", "a b c"], label=["first", "second"])
+    (row,) = leakage(train, table_of(["a b C"]), WORDS).pairs.to_pylist()
+    assert row["train_label"] == "first"
+
+
+@pytest.mark.parametrize("label", [[["a"]], [{"a": 1}], [b"\xff"]], ids=["list", "struct", "bytes"])
+def test_labels_that_are_no_words_are_refused(label: list[object]) -> None:
+    train, test = table_of(["a b c"], label=label), table_of(["a b C"])
+    with pytest.raises(SchemaError, match=r"a label of type .* cannot be told as a string"):
+        leakage(train, test, WORDS)
+
+
+def test_a_row_without_an_id_is_refused() -> None:
+    train = pa.table({"_id": pa.array([None], pa.string()), "text": ["a b c"]})
+    with pytest.raises(SchemaError, match="has no _id"):
+        leakage(train, table_of(["a b C"]), WORDS)
+
+
 @pytest.mark.parametrize("empty", ["train", "test", "both"])
 def test_an_empty_side(empty: str) -> None:
     full, none = table_of(["some words here"]), table_of([])
@@ -227,6 +248,23 @@ def test_images_leak_in_another_format() -> None:
     assert leaks.clean_train.column("image").to_pylist() == train.column("image").take([0, 2, 4]).to_pylist()
 
 
+@pytest.mark.parametrize("better", ["train", "test"])
+def test_of_very_many_equal_images_none_is_left_out(better: str) -> None:
+    """A match that looks only at the first 32 of them has to look at those of either side."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(5).integers(0, 256, (40, 40), dtype=np.uint8)).save(file, "PNG")
+    images = pa.array([file.getvalue()] * 50, pa.binary())
+    ids = [f"{n:032x}" for n in range(100)]
+    train, test = (
+        pa.table({"_id": own, "image": images, "rank": [side == better] * 50})
+        for side, own in (("train", ids[:50]), ("test", ids[50:]))
+    )
+    leaks = leakage(train, test, PHash(keep=("-rank",)))
+    assert (leaks.leaking_train, leaks.leaking_test) == (50, 50)
+    assert leakage(train, test[:1], PHash(keep=("-rank",))).leaking_train == 50
+    assert leakage(train[:1], test, PHash(keep=("-rank",))).leaking_test == 50
+
+
 def test_a_table_without_payload_is_refused() -> None:
     with pytest.raises(SchemaError, match="text or image"):
         leakage(pa.table({"x": [1]}), table_of(["a b"]), WORDS)
@@ -265,6 +303,16 @@ def test_the_step_drops_what_the_function_names() -> None:
         assert (row["_id"], row["twin"]) in pairs
         assert row["threshold"] == 0.5
         assert row["label"] == label_of[row["_id"]]
+
+
+def test_of_equally_similar_test_rows_the_first_in_keep_order_is_the_twin() -> None:
+    words = [f"w{n}" for n in range(40)]
+    texts = [" ".join(words), *(" ".join([*words, "more", end]) for end in ("of", "than", "or"))]
+    splits = ["train", "test", "test", "test"]
+    for best in (1, 2, 3):
+        table = table_of(texts, split=splits, rank=[0, *(int(row == best) for row in (1, 2, 3))])
+        step = Leakage(match=MinHash(threshold=0.5, ngram=2, keep=("-rank",)))
+        assert decided(step, [table]).column("twin").to_pylist() == [table["_id"][best].as_py()]
 
 
 @given(order=st.randoms(use_true_random=False), cuts=st.lists(st.integers(0, 60), max_size=4))
@@ -321,8 +369,9 @@ def test_a_missing_or_nested_split_column_is_named() -> None:
     step = Leakage(match=WORDS)
     with pytest.raises(SchemaError, match="needs a column split"):
         step.sketch(table_of(["one two"]))
-    with pytest.raises(SchemaError, match="names no split"):
-        step.sketch(table_of(["one two"], split=[["test"]]))
+    for split in ([["test"]], [b"\xff"]):
+        with pytest.raises(SchemaError, match="names no split"):
+            step.sketch(table_of(["one two"], split=split))
 
 
 def test_sketches_of_other_settings_are_refused() -> None:

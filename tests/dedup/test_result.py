@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import dedup
-from dedup import MinHash, PHash, Result, deduplicate
+from dedup import Jaccard, MinHash, PHash, Result, deduplicate, source
+from dedup.match import Match
 from dedup.result import CLUSTERS
-from lake.errors import SchemaError
+from lake.errors import ConfigError, InputError, SchemaError
 from lake.ids import content_ids
 from lake.images import encode
 from lake.schema import DROPS
@@ -150,6 +155,132 @@ def test_html_stays_short() -> None:
     assert result._repr_html_().count("<tr>") == 6
 
 
+# ---------------------------------------------------------------- what stays, without the payload
+
+
+def test_the_mask_and_the_ids_name_the_rows_that_stay() -> None:
+    result = deduplicate(pa.table({"text": TEXTS}), MinHash(threshold=0.95))
+    assert result.mask.dtype == np.bool_
+    assert result.mask.tolist() == [True, True, False, False, True, False, False]
+    assert result.kept_ids.to_pylist() == result.kept.column("_id").to_pylist()
+    again = result.rethreshold(1.0)
+    assert again.mask.tolist() == [True, True, True, False, True, False, False]
+
+
+def test_a_table_that_stays_whole_is_not_copied() -> None:
+    table = pa.table({"text": ["one two", "three four"]})
+    kept = deduplicate(table, MinHash()).kept
+    assert (
+        kept.column("text").chunk(0).buffers()[2].address == table.column("text").chunk(0).buffers()[2].address
+    )
+
+
+# ---------------------------------------------------------------- a file
+
+
+def write(path: Path, table: pa.Table, rows: int = 3) -> Path:
+    pq.write_table(table, path / "in.parquet", row_group_size=rows)
+    return path / "in.parquet"
+
+
+@pytest.mark.parametrize(
+    "match", [MinHash(threshold=0.95), Jaccard(threshold=0.95)], ids=lambda m: type(m).__name__
+)
+@pytest.mark.parametrize("columns", ["text", "ids", "much"])
+def test_a_file_gives_what_its_table_gives(tmp_path: Path, match: Match, columns: str) -> None:
+    table = pa.table({"text": TEXTS, "label": list("abcdefg"), "else": range(7)})
+    if columns == "text":
+        table = table.select(["text"])
+    if columns == "ids":
+        table = table.append_column("_id", [[f"{i % 5:032x}" for i in range(7)]])
+    path = write(tmp_path, table)
+    wanted, found = deduplicate(table, match), deduplicate(str(path), match)
+    assert (found.mask == wanted.mask).all()
+    assert found.kept.equals(wanted.kept)
+    assert found.dropped.equals(wanted.dropped)
+    assert found.edges.equals(wanted.edges)
+    assert found.clusters.equals(wanted.clusters)
+    assert found.rethreshold(1.0).kept.equals(wanted.rethreshold(1.0).kept)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    texts=st.lists(st.none() | st.integers(0, 6).map(lambda at: " ".join(WORDS[at : 60 + at])), max_size=40),
+    per_batch=st.integers(1, 7),
+    group=st.integers(1, 20),
+)
+def test_how_rows_are_cut_into_batches_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str | None], per_batch: int, group: int
+) -> None:
+    table = pa.table(
+        {"_id": [f"{i % 30:032x}" for i in range(len(texts))], "text": pa.array(texts, pa.string())}
+    )
+    match = MinHash(threshold=0.8)
+    whole = deduplicate(table.set_column(1, "text", table.column("text").dictionary_encode()), match)
+    with monkeypatch.context() as patched:
+        patched.setattr(source, "_rows_of", lambda _size, _rows: per_batch)
+        for given_as in (table, write(tmp_path, table, group)):
+            result = deduplicate(given_as, match)
+            assert (result.mask == whole.mask).all()
+            assert result.dropped.equals(whole.dropped)
+            assert result.kept.equals(table.filter(pa.array(whole.mask)))
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    result = deduplicate(write(tmp_path, pa.table({"text": pa.array([], pa.string())})), MinHash())
+    assert repr(result) == "Result(0 kept, 0 dropped)"
+    assert result.kept.column_names == ["_id", "text"]
+
+
+def test_a_file_of_images(tmp_path: Path) -> None:
+    tile = np.random.default_rng(1).integers(0, 256, (6, 6), dtype=np.uint8)
+    small, large = (encode(np.kron(tile, np.ones((k, k), np.uint8))) for k in (8, 16))
+    path = write(tmp_path, pa.table({"image": [small, large, small]}))
+    assert deduplicate(path, PHash()).kept.column("image").to_pylist() == [large]
+
+
+def test_columns_that_decide_nothing_are_read_only_for_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, pa.table({"text": TEXTS, "else": range(7)}))
+    read = []
+    plain = pq.ParquetFile.iter_batches
+
+    def spy(self: pq.ParquetFile, *arguments: object, **options: object) -> object:
+        read.append(options["columns"])
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", spy)
+    result = deduplicate(path, MinHash(threshold=0.95))
+    assert read == [["text"]]
+    assert result.kept.column("else").to_pylist() == [0, 1, 4]
+
+
+def test_a_file_that_is_none_or_has_changed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no Parquet file can be read at .*there\.parquet"):
+        deduplicate(tmp_path / "there.parquet", MinHash())
+    (tmp_path / "text.parquet").write_text("no Parquet")
+    with pytest.raises(InputError, match="no Parquet file can be read"):
+        deduplicate(tmp_path / "text.parquet", MinHash())
+    path = write(tmp_path, pa.table({"text": TEXTS}))
+    result = deduplicate(path, MinHash())
+    write(tmp_path, pa.table({"text": TEXTS[1:]}))
+    with pytest.raises(InputError, match="has 6 rows, and had 7"):
+        _ = result.kept
+
+
+def test_what_is_wrong_with_a_column_is_said_of_a_file_too(tmp_path: Path) -> None:
+    path = write(tmp_path, pa.table({"text": TEXTS, "stars": range(7)}))
+    with pytest.raises(ConfigError, match=r"'quality'(.|\n)*stars"):
+        deduplicate(path, MinHash(keep=("quality",)))
+    path = write(tmp_path, pa.table({"text": TEXTS, "_id": list("abcdefg")}))
+    with pytest.raises(ValueError, match="32 hex digits"):
+        deduplicate(path, MinHash())
+    path = write(tmp_path, pa.table({"body": TEXTS}))
+    with pytest.raises(SchemaError, match="needs a column text or image"):
+        deduplicate(path, MinHash())
+
+
 # ---------------------------------------------------------------- the package
 
 
@@ -160,6 +291,24 @@ def test_the_public_names_are_all_there() -> None:
     assert isinstance(deduplicate(pa.table({"text": ["a"]}), MinHash()), Result)
     with pytest.raises(AttributeError, match="no attribute 'MinHsh'"):
         dedup.MinHsh  # noqa: B018  (the access is the test)
+
+
+def test_compiled_kernels_load_without_the_compiler() -> None:
+    code = """
+import sys
+import pyarrow as pa
+import dedup
+words = [str(number) for number in range(400)]
+texts = [" ".join(words[: 400 - n % 7]) for n in range(100)]
+assert dedup.deduplicate(pa.table({"text": texts}), dedup.MinHash()).kept.num_rows == 1
+print("numba.np.linalg" in sys.modules)
+import numba
+assert numba.njit(lambda x: x.sum() + 1)(pa.array([1, 2]).to_numpy()) == 4  # and compiling still works
+"""
+    run = [
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True) for _ in "ab"
+    ]
+    assert run[1].stdout == "False\n"
 
 
 def test_import_loads_nothing_heavy() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dedup.select import Edges, first, rounds, without
+from dedup.select import Edges, first, nearest, rounds, settle, stars, without
 
 
 def edges_of(pairs: list[tuple[int, int]]) -> Edges:
@@ -118,3 +122,70 @@ def test_when_rows_have_gone_the_first_copy_that_is_left_stands_for_the_others(
     chosen = first(found, count, found.exact == 1.0)
     wanted = walk([(i, j) for i, j in every if alive[i] and alive[j]], count)
     assert dict(zip(chosen.dropped.tolist(), chosen.twin.tolist(), strict=True)) == wanted
+
+
+def in_blocks(edges: Edges, same: np.ndarray, bounds: list[int]) -> tuple[dict[int, tuple[int, float]], int]:
+    """Selection by blocks of rows, each in its own corner: the twins with the similarity, and the rounds."""
+    order = np.lexsort((edges.left, edges.right))
+    edges, same = edges.take(order), same[order]
+    blocks = []
+    for low, high in pairwise(bounds):
+        mine = (edges.right >= low) & (edges.right < high)
+        blocks.append((edges.take(mine), same[mine], low, high))
+    turns = 0
+
+    def look_at(parts: Any, status: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        nonlocal turns
+        turns += 1
+        found = [(settle(*part[:2], status, *part[2:]), part[2]) for part in parts]
+        for mine, low in found:
+            yield low + np.flatnonzero(mine == -1), low + np.flatnonzero(mine == 0)
+
+    status = rounds(blocks, bounds[-1], look_at)
+    assert (status != 0).all()
+    kept, copies = zip(*(stars(*block[:2], status) for block in blocks), strict=True)
+    going = nearest(Edges.none().join(*kept), Edges.none().join(*copies))
+    rows = zip(going.right.tolist(), going.left.tolist(), going.exact.tolist(), strict=True)
+    return {row: (twin, exact) for row, twin, exact in rows}, turns
+
+
+@settings(max_examples=200, deadline=None)
+@given(GRAPHS, st.lists(st.integers(0, 25), max_size=4))
+def test_blocks_that_settle_in_rounds_find_the_twins_of_the_walk(
+    graph: tuple[int, list[tuple[int, int]]], cuts: list[int]
+) -> None:
+    count, pairs = graph
+    edges = edges_of(pairs)
+    bounds = [0, *sorted(min(cut, count) for cut in cuts), count]
+    found, turns = in_blocks(edges, np.zeros(len(pairs), np.bool_), bounds)
+    assert {row: twin for row, (twin, _) in found.items()} == walk(pairs, count)
+    exact = dict(zip(pairs, edges.exact.tolist(), strict=True))
+    assert all(exact[twin, row] == value for row, (twin, value) in found.items())
+    assert turns < len(bounds)  # never more rounds than blocks
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=25),
+    st.lists(st.booleans(), min_size=49, max_size=49),
+    st.lists(st.integers(0, 25), max_size=4),
+)
+def test_blocks_take_copies_as_the_walk_does(kinds: list[int], alike: list[bool], cuts: list[int]) -> None:
+    near = {(x, y) for x in range(7) for y in range(7) if alike[7 * min(x, y) + max(x, y)] or x == y}
+    count = len(kinds)
+    lead = [kinds.index(kind) for kind in kinds]
+    few = [
+        (i, j)
+        for i in range(count)
+        for j in range(i + 1, count)
+        if (kinds[i], kinds[j]) in near and lead[i] == i and lead[j] in {i, j}
+    ]
+    same = np.array([lead[j] == i for i, j in few], np.bool_)
+    exact = np.where(same, 1.0, 0.9)
+    left, right = (np.array([pair[side] for pair in few], np.int64) for side in (0, 1))
+    edges = Edges(left, right, exact, exact)
+    bounds = [0, *sorted(min(cut, count) for cut in cuts), count]
+    found, _ = in_blocks(edges, same, bounds)
+    chosen = first(edges, count, same)
+    wanted = zip(chosen.dropped.tolist(), chosen.twin.tolist(), exact[chosen.edge].tolist(), strict=True)
+    assert found == {row: (twin, value) for row, twin, value in wanted}

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 
-import cuda_on_cpu
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pytest
+from cuda_on_cpu import ARCHITECTURES, NEEDS_COMPILER, compiled, gpu, pointer, shared_library
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,18 +29,12 @@ extern "C" void run(int blocks, const u8* data, const i64* places, const i64* sh
     });
 }
 """
-NEEDS_COMPILER = pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="there is no C++ compiler")
-
 Run = Callable[..., Described]
-
-
-def pointer(array: npt.NDArray[np.generic]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 @pytest.fixture(scope="module", params=[64, 128])
 def on_cpu(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    library = cuda_on_cpu.shared_library(SOURCE, LAUNCHER, tmp_path_factory.mktemp("cuda"), BLOCK=request.param)
+    library = shared_library(SOURCE, LAUNCHER, tmp_path_factory.mktemp("cuda"), BLOCK=request.param)
 
     def run(images: Sequence[Image], kind: Hash, turns: Sequence[int], *, windows: bool) -> Described:
         packed = cuda.pack(images)
@@ -102,23 +93,13 @@ def test_any_image(on_cpu: Run, shape: tuple[int, int, int], wide: bool, seed: i
     same(on_cpu([image], "phash", (0, 5), windows=False), describe_all([image], "phash", turns=(0, 5)))
 
 
-@pytest.mark.parametrize("capability", [80, 90, 120])
-def test_nvrtc_compiles_the_source(capability: int) -> None:
-    library = cuda_on_cpu.nvrtc()
-    if library is None:
-        pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12")
-    found = cuda_on_cpu.ptx(
-        library, SOURCE.read_text("utf-8"), f"--gpu-architecture=compute_{capability}", "--std=c++14"
-    )
-    assert ".entry describe" in found
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nvrtc_compiles_the_source(architecture: int) -> None:
+    assert compiled(SOURCE, architecture) == {"describe"}
 
 
+@pytest.mark.skipif(gpu() is not None, reason="there is a GPU")
 def test_without_a_gpu_the_device_is_refused() -> None:
-    if find_spec("cupy") is not None:
-        import cupy
-
-        if cupy.is_available():
-            pytest.skip("there is a GPU")
     ramp = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
     with pytest.raises(DeviceError, match="cuda"):
         describe_all([ramp], device="cuda")
@@ -127,9 +108,8 @@ def test_without_a_gpu_the_device_is_refused() -> None:
 
 
 def test_with_a_gpu_the_bits_are_those_of_the_cpu() -> None:
-    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
-    if not cupy.is_available():
-        pytest.skip("there is no GPU")
+    if gpu() is None:
+        pytest.skip("there is no GPU, or no CuPy")
     rng = np.random.default_rng(2)
     shapes = [
         (int(rng.integers(1, 300)), int(rng.integers(1, 300)), int(rng.choice([1, 3]))) for _ in range(300)

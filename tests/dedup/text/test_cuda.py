@@ -8,16 +8,15 @@ import ctypes
 from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cuda_on_cpu
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
+from cuda_on_cpu import ARCHITECTURES, NEEDS_COMPILER, compiled, gpu, pointer, shared_library
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -44,21 +43,13 @@ ALPHABET = (
     + ["\u0301", "\u3099", "\u200d", "\u00ad"]
     + ["🦜", "𠀀", "𝒜", "𞤀", "\x00", "\ufffd", "   ", "abcdefgh"]
 )  # fmt: skip
-NEEDS_COMPILER = pytest.mark.skipif(cuda_on_cpu.COMPILER is None, reason="there is no C++ compiler")
-
 Sign = Callable[..., npt.NDArray[np.uint32]]
-
-
-def pointer(array: npt.NDArray[np.generic]) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 @pytest.fixture(scope="module", params=[(64, 128), (128, 2048)], ids=["small tiles", "tiles as used"])
 def on_cpu(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sign:
     block, tile = request.param
-    library = cuda_on_cpu.shared_library(
-        SOURCE, LAUNCHER, tmp_path_factory.mktemp("cuda"), BLOCK=block, TILE=tile
-    )
+    library = shared_library(SOURCE, LAUNCHER, tmp_path_factory.mktemp("cuda"), BLOCK=block, TILE=tile)
 
     def sign(column: pa.Array, num_perm: int, seed: int, ngram: int, unit: str) -> npt.NDArray[np.uint32]:
         out = np.full((len(column), num_perm), 2**32 - 1, np.uint32)
@@ -103,6 +94,8 @@ def test_the_source_has_the_bits_of_the_cpu(on_cpu: Sign, ngram: int, num_perm: 
         "漢" * 700,
         "a b " * 99 + "." * 2100 + "c",
         "." * 2100 + "a b",
+        "a " + "b漢" * 700,  # in the first 2048 bytes 1025 tokens, more than which no tile can hold
+        "x" * 1023 + " " + "y" * 1100,  # in the second 1024 bytes 1025 characters, with the space
     ]
     array = pa.array([*column[:5], None, *column[5:], None, "", "?!"])
     for each in (array, array[3:]):
@@ -128,7 +121,10 @@ def test_any_text(on_cpu: Sign, column: list[str], ngram: int, unit: str) -> Non
 @given(
     st.lists(
         st.sampled_from(
-            [b"\xff", b"\xc3", b"\xa9", b"\xe6\xbc", b"\xa2", b"\xf0\x9f", b"\xed\xa0\x80", b"a", b" "]
+            [
+                *(b"\xff", b"\xc3", b"\xa9", b"\xe6\xbc", b"\xa2", b"\xf0\x9f", b"\xed\xa0\x80", b"a", b" "),
+                *(b"\xe0\x81\x81", b"\xf0\x80\x81\x81", b"\xf4\x90\x80\x80", b"\xef\xbb\xbf", b"\xcc\x81"),
+            ]
         )
     ).map(b"".join),
     st.sampled_from(["word", "char"]),
@@ -186,12 +182,13 @@ class Module:
 @pytest.fixture
 def stand_in(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path_factory.mktemp("cuda")
-    library = cuda_on_cpu.shared_library(SOURCE, LAUNCHER, folder, BLOCK=128, TILE=2048)
+    library = shared_library(SOURCE, LAUNCHER, folder, BLOCK=128, TILE=2048)
     device = SimpleNamespace(id=0)
     cupy = SimpleNamespace(
         asarray=as_array,
         full=lambda *arguments: as_array(np.full(*arguments)),
         empty=lambda *arguments: as_array(np.empty(*arguments)),
+        ascontiguousarray=lambda data, dtype=None: as_array(np.ascontiguousarray(data, dtype)),
         diff=np.diff,
         where=np.where,
         cumsum=np.cumsum,
@@ -219,40 +216,43 @@ def test_a_column_goes_over_in_pieces(piece: int, unit: str, monkeypatch: pytest
         pa.chunked_array([], pa.string()),
         plain.cast(pa.large_string()).dictionary_encode(),
         pa.nulls(3, pa.string()),
+        pa.Array.from_buffers(pa.binary(), 2, [pa.py_buffer(b"\x02"), *plain.slice(0, 2).buffers()[1:]]),
     ):
         wanted = signatures(column, 40, 2, 3, unit)
         assert np.array_equal(signatures(column, 40, 2, 3, unit, device="cuda"), wanted)
 
 
+@NEEDS_COMPILER
+@pytest.mark.usefixtures("stand_in")
+def test_arrays_with_gaps_and_of_any_integer_type() -> None:
+    texts_of = ["alpha beta gamma delta", "", "epsilon zeta", "x"]
+    data = np.frombuffer("".join(texts_of).encode(), np.uint8)
+    offsets = np.cumsum([0, *map(len, texts_of)])
+    wanted = signatures(pa.array(texts_of), 40, 2, 3)
+    for kind in (np.uint8, np.int32, np.int64):
+        spread = np.repeat(offsets, 2).astype(kind)[::2]
+        found = cuda.signatures(np.repeat(data, 3)[::3], spread, 40, 2, 3, valid=np.ones(8, np.bool_)[::2])
+        assert np.array_equal(found, wanted)
+
+
 # ---------------------------------------------------------------- the compiler, the device
 
 
-@pytest.mark.parametrize("capability", [80, 90, 120])
-def test_nvrtc_compiles_the_source(capability: int) -> None:
-    library = cuda_on_cpu.nvrtc()
-    if library is None:
-        pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12")
-    found = cuda_on_cpu.ptx(
-        library, SOURCE.read_text("utf-8"), f"--gpu-architecture=compute_{capability}", "--std=c++14"
-    )
-    assert ".entry sign_words" in found
-    assert ".entry sign_characters" in found
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nvrtc_compiles_the_source(architecture: int) -> None:
+    assert compiled(SOURCE, architecture) == {"sign_words", "sign_characters"}
 
 
+@pytest.mark.skipif(gpu() is not None, reason="there is a GPU")
 def test_without_a_gpu_the_device_is_refused() -> None:
-    if find_spec("cupy") is not None:
-        import cupy
-
-        if cupy.is_available():
-            pytest.skip("there is a GPU")
     with pytest.raises(DeviceError, match="cuda"):
         signatures(pa.array(["a"]), device="cuda")
 
 
 def test_with_a_gpu_the_bits_are_those_of_the_cpu() -> None:
-    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
-    if not cupy.is_available():
-        pytest.skip("there is no GPU")
+    cupy = gpu()
+    if cupy is None:
+        pytest.skip("there is no GPU, or no CuPy")
     rng = np.random.default_rng(2)
     column = pa.array([*(mixed(rng, int(size)) for size in rng.integers(0, 9000, 300)), None, "漢字" * 10**5])
     for unit in ("word", "char"):

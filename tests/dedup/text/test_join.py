@@ -171,6 +171,24 @@ def test_different_sets_of_one_fingerprint_are_kept_apart() -> None:
     assert first.tolist() == [0, 1, 0, 3, 1, 3, 6]
 
 
+@given(families(), st.sampled_from([1, 2, 8]), st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_level_of_a_hash_is_one_in_all_rows_whoever_counts_its_slice(
+    sets: list[set[int]], slices: int, data: st.DataObject
+) -> None:
+    alive, addresses, sizes = laid_out(sets)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    cut = data.draw(st.integers(0, slices))
+    level = np.full(len(alive), 255, np.uint8)
+    kernels.levels(addresses, sizes, starts, cut, slices, slices, 16, level)
+    mine = alive.astype(np.int64) >= cut * (2**32 // slices)
+    assert ((level != 255) == mine).all()
+    kernels.levels(addresses, sizes, starts, 0, cut, slices, 16, level)
+    _, which, count = np.unique(alive, return_inverse=True, return_counts=True)
+    assert (level >= count[which] - 1).all()  # a counter may serve several hashes
+    assert all(len(set(level[which == each].tolist())) == 1 for each in range(len(count)))
+
+
 # ---------------------------------------------------------------- new rows
 
 

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import unicodedata
 from functools import cache
 from itertools import pairwise
@@ -272,6 +274,7 @@ def test_a_short_text_has_one_shingle_of_all_its_tokens() -> None:
 # ---------------------------------------------------------------- buffers
 
 WORDS = ["alpha beta gamma", None, "", "漢字 kana", "delta epsilon zeta eta", "ß" * 30, None, "one two three"]
+MANY = [f"number {n} of many" for n in range(200)]
 
 
 def layouts() -> dict[str, tuple[pa.Array | pa.ChunkedArray, list[str | None]]]:
@@ -298,6 +301,32 @@ def layouts() -> dict[str, tuple[pa.Array | pa.ChunkedArray, list[str | None]]]:
             pa.chunked_array([pa.array(each).dictionary_encode() for each in (["x y", None], ["z"])]),
             ["x y", None, "z"],
         ),
+        "chunked dictionary with nulls among its entries": (
+            pa.chunked_array(
+                [
+                    pa.DictionaryArray.from_arrays(pa.array([1, 0, 2]), pa.array(["x y", None, "z"])),
+                    pa.DictionaryArray.from_arrays(pa.array([0, None, 1]), pa.array([None, "x y"])),
+                ]
+            ),
+            [None, "x y", "z", None, None, "x y"],
+        ),
+        "chunked dictionary of more entries than its indices can number": (
+            pa.chunked_array(
+                [
+                    pa.DictionaryArray.from_arrays(pa.array(range(100), pa.int8()), pa.array(entries))
+                    for entries in (MANY[:100], MANY[100:])
+                ]
+            ),
+            MANY,
+        ),
+        "dictionary of views": (
+            pa.DictionaryArray.from_arrays(pa.array([0, 3, 1, 0]), plain.cast(pa.string_view())),
+            [WORDS[0], WORDS[3], WORDS[1], WORDS[0]],
+        ),
+        "dictionary of nothing but nulls": (
+            pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array([0, None]), pa.nulls(1))] * 2),
+            [None] * 4,
+        ),
         "no chunk of a dictionary": (pa.chunked_array([], pa.dictionary(pa.int32(), pa.string())), []),
         "no chunk": (pa.chunked_array([], pa.string()), []),
         "null type": (pa.nulls(3), [None] * 3),
@@ -323,7 +352,16 @@ def test_every_layout_of_a_column_gives_the_same(layout: str, unit: str) -> None
 
 @pytest.mark.parametrize(
     "bad",
-    [b"\xff", b"\xc3", b"\xe6\xbc", b"\xc0\xaf", b"\xf5\x80\x80\x80", b"\xe0\x80\x80", b"\xf0\x82\x82\xac"],
+    [
+        *(b"\xff", b"\xc3", b"\xe6\xbc", b"\xc0\xaf", b"\xf5\x80\x80\x80", b"\xe0\x80\x80"),
+        *(
+            b"\xf0\x82\x82\xac",
+            b"\xc1\x81",
+            b"\xe0\x81\x81",
+            b"\xf0\x80\x81\x81",
+        ),  # a letter, in more bytes than it needs
+        *(b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf7\xbf\xbf\xbf"),  # a surrogate, and beyond U+10FFFF
+    ],
 )
 def test_bytes_that_are_not_utf8_separate(bad: bytes) -> None:
     data = b"abc" + bad + b"def"
@@ -332,6 +370,63 @@ def test_bytes_that_are_not_utf8_separate(bad: bytes) -> None:
         broken = pa.Array.from_buffers(kind, 1, [None, offsets, pa.py_buffer(data)])
         for unit in ("word", "char"):
             assert ours(broken, 2, unit) == [reference_hashes("abc def", 2, unit)]
+
+
+@pytest.mark.parametrize("cut", ["漢", "é", "🦜", "한", "xé"])
+@pytest.mark.parametrize("unit", ["word", "char"])
+def test_what_a_text_breaks_off_the_next_does_not_complete(cut: str, unit: str) -> None:
+    """A code point that is cut at the end of a text, with its other bytes right behind it, in the next one."""
+    data = cut.encode()
+    for at in range(1, len(data)):
+        broken = [b"a b" + data[:at], data[at:] + b"c d", data[:at], data[at:]]
+        texts = [*broken, b"." * 200, *broken]  # far from the end of the buffer, and near it
+        column = pa.array(texts, pa.binary())
+        wanted = [reference_hashes(each.decode("utf-8", "replace"), 2, unit) for each in texts]
+        assert ours(column, 2, unit) == wanted
+
+
+GUARDED = """
+import ctypes, mmap
+import numpy as np
+from dedup.text._kernels import sketch_batch
+from dedup.text.shingle import room, tables
+from dedup.text.signatures import permutations
+
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+page = mmap.PAGESIZE
+
+
+def guarded(size, at_end):
+    whole = -(-size // page) * page
+    base = libc.mmap(None, whole + 2 * page, 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    assert libc.mprotect(base, page, 0) == libc.mprotect(base + page + whole, page, 0) == 0
+    start = base + page + (whole - size if at_end else 0)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(start))
+
+
+a, b = permutations(32, 1)
+for unit in (0, 1):
+    for piece in ("a ", "a", ".", "漢", "é", "a漢", "Ⱥ", "\u0301", "🦜"):
+        for size in (1, 2, 3, 16, 63, 64, 65, 130, 2047, 2048, 2049, 2111, 2112, 4200):
+            for at_end in (False, True):
+                data = guarded(size, at_end)
+                data[:] = np.frombuffer((piece.encode() * size)[:size], np.uint8)  # the last is broken off
+                hashes = guarded(4 * room(size, 1, ("word", "char")[unit]), True).view(np.uint32)
+                sketch_batch(
+                    data, np.array([0, size], np.int32), np.ones(1, np.bool_), np.zeros(1, np.int64), tables(),
+                    (1, unit), a, b, np.empty((1, 32), np.uint32), hashes, np.empty(1, np.int64),
+                )
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the pages are those of Linux")
+def test_nothing_beside_the_text_and_its_room_is_touched() -> None:
+    """Both lie against pages that may not be read: one byte too many ends the process."""
+    ran = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr or "the process was killed"
 
 
 @pytest.mark.parametrize("layout", layouts())

@@ -180,3 +180,11 @@ def test_band_keys_are_equal_exactly_where_the_band_is() -> None:
 def test_the_same_values_in_another_band_have_another_key() -> None:
     signed = np.full((1, 8), 7, np.uint32)
     assert keys(signed, 0, 4)[0] != keys(signed, 1, 4)[0]
+
+
+@pytest.mark.parametrize(("band", "rows"), [(4, 3), (0, 13), (-1, 3), (0, 0)])
+def test_a_band_that_the_signatures_do_not_have_is_refused(band: int, rows: int) -> None:
+    signed = np.zeros((5, 12), np.uint32)
+    assert keys(signed, 3, 3).shape == (5,)
+    with pytest.raises(ValueError, match=f"no band {band} of {rows} values in a signature of 12"):
+        keys(signed, band, rows)
