@@ -53,7 +53,7 @@ class Targets:
     [[6.0, 2.0, 9.0, 6.0]]
     """
 
-    masks: Sequence[npt.NDArray[Any]] | npt.NDArray[Any] | None = None
+    masks: Sequence[npt.NDArray[Any] | None] | npt.NDArray[Any] | None = None
     boxes: Sequence[npt.ArrayLike] | None = None
     keypoints: Sequence[npt.ArrayLike] | None = None
     box_format: BoxFormat = "pascal_voc"

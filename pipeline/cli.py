@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from pipeline.verbs import author, care, dedup, runs, tables
+from pipeline.verbs import author, care, dedup, preview, runs, tables
 
 __all__ = ["cli", "main"]
 
@@ -200,6 +200,7 @@ for _verb in (
     author.init,
     author.check,
     runs.plan,
+    preview.preview,
     runs.run,
     runs.report,
     tables.show,

@@ -17,7 +17,6 @@ from lake import ledger
 from lake.formats.splits import UNREADABLE
 from lake.lake import Change, Lake, Part
 from lake.ledger import DROPS_BY
-from lake.op import Op
 from lake.schema import LEDGER, MANIFEST, RUNS
 from pipeline import emitted as emission
 from pipeline.config import Config
@@ -341,8 +340,10 @@ def _present(table: Any) -> tuple[Part, ...]:
 
 def _pinned(stage: Stage) -> dict[str, dict[str, Any]]:
     """The policies that the stage's rows name for a loader to apply."""
+    from augment import Apply
+
     return {
         label: {"policy": json.loads(step.resolved.model_dump_json()), "evidence": {}}
         for label, step in stage.steps
-        if isinstance(step, Op) and getattr(step, "late", False)
+        if isinstance(step, Apply) and step.late
     }

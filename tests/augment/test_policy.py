@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from augment import Policy, cpu, presets
 from augment.ops import NAMES, OPS, Applied
-from augment.programs import Programs
 from augment.policy import Choice, SubPolicy
+from augment.programs import Programs
 from lake.errors import DeviceError
 
 ALONE = [name for name in NAMES if OPS[name].kind != "mix"]  # those that need no partner

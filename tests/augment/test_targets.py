@@ -42,7 +42,7 @@ def moved(
     x=st.floats(20, 70),
     y=st.floats(20, 50),
 )
-def test_keypoints_follow_the_pixels(
+def test_keypoints_follow_the_pixels(  # noqa: PLR0917  (what is drawn)
     names: list[str], level: float, sign: int, key: int, x: float, y: float
 ) -> None:
     image = blob(72, 96, x, y, 9)

@@ -1,5 +1,7 @@
 """nlpaug's augmenters as ops."""
 
+# ruff: noqa: NPY002  the global generator is what it draws from
+
 from __future__ import annotations
 
 import os
@@ -45,7 +47,9 @@ def test_the_global_generators_stay_as_they_were(nlpaug):
 @pytest.mark.parametrize("name", ["RandomWordAug", "SplitAug"])
 def test_the_share_is_that_of_the_words(nlpaug, name):
     def changed(share):
-        return np.mean([abs(len(made(name, share, (k, 0, 0, 0)).split()) - len(TEXT.split())) for k in range(30)])
+        return np.mean(
+            [abs(len(made(name, share, (k, 0, 0, 0)).split()) - len(TEXT.split())) for k in range(30)]
+        )
 
     assert made(name, 0.0) == TEXT
     assert 0 < changed(0.1) < changed(0.5)
@@ -60,8 +64,8 @@ for name in {OFFLINE!r}:
 """
     runs = [
         subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, check=True,
-            capture_output=True,
+            [sys.executable, "-W", "ignore", "-c", code], env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True, capture_output=True,
         ).stdout
         for seed in ("1", "2")
     ]  # fmt: skip

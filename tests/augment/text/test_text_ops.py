@@ -43,7 +43,9 @@ def programs(op, n, share, seed=0, ids=None):
 
 
 def carried_out(op, texts, share, seed=0, **options):
-    return execute(texts, programs(op, len(texts), share, seed), **{"lexicon": LEXICON, "protect": FREE, **options})
+    return execute(
+        texts, programs(op, len(texts), share, seed), **{"lexicon": LEXICON, "protect": FREE, **options}
+    )
 
 
 class Numbers:
@@ -140,7 +142,9 @@ def test_substitution_by_tf_idf_follows_the_paper():
     said = np.array([count[w] * idf[w] for w in words])
     edges = np.cumsum(said.max() - said)
     share = 0.5
-    for n, (text, made) in enumerate(zip(texts, carried_out("TfIdfSubstitute", texts, share, fitted=fitted), strict=True)):
+    for n, (text, made) in enumerate(
+        zip(texts, carried_out("TfIdfSubstitute", texts, share, fitted=fitted), strict=True)
+    ):
         tokens, draw = text.split(), Numbers(n)
         weight = np.array([tokens.count(w) * idf[w] / len(tokens) for w in tokens])
         chance = share * len(tokens) * (weight.max() - weight) / (weight.max() - weight).sum()
@@ -154,7 +158,9 @@ def test_insertion_by_tf_idf_draws_from_the_vocabulary():
     texts = ["good film", "good fast bad it"] * 20
     fitted = fit(texts, protect=FREE)
     words = set(fitted.words.to_pylist())
-    for text, made in zip(texts, carried_out("TfIdfInsert", texts, 0.5, fitted=fitted).to_pylist(), strict=True):
+    for text, made in zip(
+        texts, carried_out("TfIdfInsert", texts, 0.5, fitted=fitted).to_pylist(), strict=True
+    ):
         tokens = made.split()
         assert len(tokens) == len(text.split()) + how_many(0.5, len(text.split()))
         assert set(tokens) <= words
@@ -184,7 +190,9 @@ def test_a_crop_keeps_a_stretch(count, share, seed):
 def test_a_mix_takes_sentences_of_the_same_label_only():
     texts = ["Ah one. Ah two. Ah three.", "Be one. Be two. Be three.", "Ah four. Ah five.", "Be four. Be five."]
     fitted = fit(texts, ids=range(4), labels=["a", "b", "a", "b"], protect=FREE)
-    made = carried_out("SameClassMix", texts, 0.5, fitted=fitted, labels=["a", "b", "a", "b"], ids=range(4)).to_pylist()
+    made = carried_out(
+        "SameClassMix", texts, 0.5, fitted=fitted, labels=["a", "b", "a", "b"], ids=range(4)
+    ).to_pylist()
     assert made != texts
     for text, new, label in zip(texts, made, ("Ah", "Be", "Ah", "Be"), strict=True):
         assert new.count(label) == text.count(label)
@@ -203,8 +211,12 @@ def test_a_text_is_not_mixed_with_itself_nor_without_a_label():
 # ------------------------------------------------------------------------------------- laws, on any text
 
 PIECES = st.one_of(
-    st.sampled_from([*WORDS, "我不喜欢这部电影", "高兴", "New York", "don't", "a@b.org", "http://x.org/a?b", "@joe", "#tag"]),
-    st.sampled_from([" ", ", ", ". ", "! ", "。", "\n", "  ", "<br />", "(", ")", "\u0301", "👩‍👩‍👧", "é", "ไทย"]),
+    st.sampled_from(
+        [*WORDS, "我不喜欢这部电影", "高兴", "New York", "don't", "a@b.org", "http://x.org/a?b", "@joe", "#tag"]
+    ),
+    st.sampled_from(
+        [" ", ", ", ". ", "! ", "。", "\n", "  ", "<br />", "(", ")", "\u0301", "👩‍👩‍👧", "é", "ไทย"]
+    ),
     st.text(max_size=5),
 )
 ANY = st.one_of(st.none(), st.lists(PIECES, max_size=25).map("".join)).filter(
@@ -219,8 +231,8 @@ FITTED_ON = fit(
 def any_op(op, texts, ids, **options):
     labels = ["a"] * len(texts)
     return execute(
-        texts, programs(op, len(texts), 0.3, ids=ids), lexicon=LEXICON, fitted=FITTED_ON, labels=labels, ids=list(ids),
-        **options,
+        texts, programs(op, len(texts), 0.3, ids=ids), lexicon=LEXICON, fitted=FITTED_ON, labels=labels,
+        ids=list(ids), **options,
     ).to_pylist()  # fmt: skip
 
 
@@ -251,7 +263,9 @@ def test_null_stays_null_and_nothing_becomes_empty(op, text, n):
 @given(text=ANY.filter(bool), n=st.integers(0, 1000))
 def test_what_is_protected_stays_as_often_and_in_its_order(op, text, n):
     protect = Protect(words=("bad film", "这部"))
-    before = [t.text for t in split([text], protect=protect, lexicon=LEXICON, fitted=FITTED_ON)[0] if t.protected]
+    before = [
+        t.text for t in split([text], protect=protect, lexicon=LEXICON, fitted=FITTED_ON)[0] if t.protected
+    ]
     [made] = any_op(op, [text], [n], protect=protect)
     if op == "SentenceShuffle":
         assert all(made.count(word) >= 1 for word in before)
@@ -293,7 +307,9 @@ def test_a_policy_gives_the_same_for_any_batch_size_order_and_after_pickling():
 
 
 def test_several_ops_follow_one_another():
-    both = Policy(subpolicies=[[{"op": "RandomSwap", "magnitude": 1}, {"op": "RandomDeletion", "magnitude": 1}]], draws=2)
+    both = Policy(
+        subpolicies=[[{"op": "RandomSwap", "magnitude": 1}, {"op": "RandomDeletion", "magnitude": 1}]], draws=2
+    )
     texts = ["one two three four five six"] * 50
     made = apply_texts(both, texts, range(50)).to_pylist()
     assert all(set(m.split()) <= set(texts[0].split()) and m for m in made)
@@ -305,7 +321,9 @@ def test_several_ops_follow_one_another():
 )
 def test_any_column_of_strings(kind):
     texts = ["one two three four", None, "", "five six seven"] * 3
-    column = pa.array(texts).cast(kind) if not pa.types.is_dictionary(kind) else pa.array(texts).dictionary_encode()
+    column = (
+        pa.array(texts).cast(kind) if not pa.types.is_dictionary(kind) else pa.array(texts).dictionary_encode()
+    )
     policy = Policy(subpolicies=[[{"op": "RandomSwap", "magnitude": 0.2}]])
     plain = apply_texts(policy, texts, range(12)).to_pylist()
     for form in (column, column.slice(2), pa.chunked_array([column.slice(0, 5), column.slice(5)])):
@@ -335,7 +353,24 @@ def test_errors_name_the_place():
 
 @pytest.mark.parametrize("op", BY_NAME)
 def test_strange_texts(op):
-    texts = ["", " ", "...", "\u0301\u0301", "\ufeff", "\x00", "a", "字", "<", "<b", "@", "#", "http://", "a@", "不", "😀" * 9]
+    texts = [
+        "",
+        " ",
+        "...",
+        "\u0301\u0301",
+        "\ufeff",
+        "\x00",
+        "a",
+        "字",
+        "<",
+        "<b",
+        "@",
+        "#",
+        "http://",
+        "a@",
+        "不",
+        "😀" * 9,
+    ]
     made = any_op(op, texts, range(len(texts)))
     assert all(isinstance(m, str) for m in made)
     assert made[:6] == texts[:6] or op == "SameClassMix"
@@ -362,8 +397,8 @@ def test_codes_and_names_are_fixed():
         zip(
             range(500, 511),
             [
-                "SynonymReplacement", "RandomInsertion", "RandomSwap", "RandomDeletion", "KeyboardNoise", "OcrNoise",
-                "TfIdfInsert", "TfIdfSubstitute", "SentenceShuffle", "SpanCrop", "SameClassMix",
+                "SynonymReplacement", "RandomInsertion", "RandomSwap", "RandomDeletion", "KeyboardNoise",
+                "OcrNoise", "TfIdfInsert", "TfIdfSubstitute", "SentenceShuffle", "SpanCrop", "SameClassMix",
             ],
             strict=True,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 
 import pyarrow as pa
 import pytest
@@ -14,7 +15,7 @@ from augment.text import ApplyText, Fitted, Protect, fit
 from augment.text.fitted import SCHEMA
 from lake.errors import ConfigError
 
-WORDS = "one two three four five six seven eight nine ten".split()
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 SWAPS = {"subpolicies": [[{"op": "RandomSwap", "magnitude": 0.4}]], "bins": None}
 SEEN = {
     "subpolicies": [[{"op": "TfIdfSubstitute", "magnitude": 0.6}], [{"op": "SameClassMix", "magnitude": 1}]],
@@ -23,7 +24,10 @@ SEEN = {
 
 
 def rows(n=40):
-    texts = [None if i % 11 == 10 else f"{' '.join(WORDS[i % 7 :])}. {' '.join(WORDS[: 1 + i % 5])}." for i in range(n)]
+    texts = [
+        None if i % 11 == 10 else f"{' '.join(WORDS[i % 7 :])}. {' '.join(WORDS[: 1 + i % 5])}."
+        for i in range(n)
+    ]
     return pa.table(
         {
             "_id": [f"{(i * 0x9E3779B97F4A7C15) % (1 << 64):032x}" for i in range(n)],
@@ -45,14 +49,20 @@ def test_each_text_is_followed_by_its_copies():
     made = outcome.table.to_pylist()
     expected = [(i, c) for i, row in enumerate(table.to_pylist()) for c in range(3 if row["text"] else 1)]
     assert [(row["n"], row["_copy"]) for row in made] == expected
-    originals = [{k: v for k, v in row.items() if k[0] != "_" or k == "_id"} for row in made if row["_copy"] == 0]
+    originals = [
+        {k: v for k, v in row.items() if k[0] != "_" or k == "_id"} for row in made if row["_copy"] == 0
+    ]
     assert originals == table.to_pylist()
     for row in made:
         source = table.slice(row["n"], 1).to_pylist()[0]
         assert (row["_id"], row["label"]) == (source["_id"], source["label"])
         if row["_copy"]:
-            assert sorted(row["text"].replace(".", "").split()) == sorted(source["text"].replace(".", "").split())
-            assert row["_augmented"] == ("unchanged" if row["text"] == source["text"] else "RandomSwap 20 % of the words")
+            assert sorted(row["text"].replace(".", "").split()) == sorted(
+                source["text"].replace(".", "").split()
+            )
+            assert row["_augmented"] == (
+                "unchanged" if row["text"] == source["text"] else "RandomSwap 20 % of the words"
+            )
         else:
             assert row["_augmented"] is None
     assert outcome.table.schema.names == [*table.schema.names, "_copy", "_augmented"]
@@ -65,7 +75,7 @@ def test_what_is_fitted_and_made_does_not_depend_on_the_cutting(cuts, order):
     table, step = rows(), ApplyText(policy=SEEN, copies=2, partners=3, min_documents=1)
     state = step.resolve([step.sketch(table)])
     edges = [0, *sorted(cuts), 40]
-    parts = [table.slice(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [table.slice(a, b - a) for a, b in pairwise(edges)]
     order.shuffle(parts)
     assert step.resolve([step.sketch(part) for part in parts]).equals(state)
     whole = step.bind(state).apply(table).table.to_pylist()

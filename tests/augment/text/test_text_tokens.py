@@ -1,5 +1,7 @@
 """Tokens, sentences and protected spans."""
 
+# ruff: noqa: RUF001  full-width marks are meant
+
 from __future__ import annotations
 
 import re
@@ -14,7 +16,9 @@ from augment import rng
 from augment.text import Lexicon, Protect, split
 from augment.text.execute import execute
 
-CHINESE = Lexicon.of({w: ["甲"] for w in ("电影", "电影院", "影院", "院长", "长江", "江大桥", "大桥", "高兴", "不同", "同意")})
+CHINESE = Lexicon.of(
+    {w: ["甲"] for w in ("电影", "电影院", "影院", "院长", "长江", "江大桥", "大桥", "高兴", "不同", "同意")}
+)
 
 
 def tokens(text, **options):
@@ -61,11 +65,22 @@ def test_chinese_is_cut_into_the_fewest_words(run):
     found = tokens(run, lexicon=CHINESE, protect=Protect(negations=False))
     assert "".join(found) == run
     assert found in ways
-    assert (len(found), sum(len(w) == 1 for w in found)) == min((len(w), sum(len(x) == 1 for x in w)) for w in ways)
+    assert (len(found), sum(len(w) == 1 for w in found)) == min(
+        (len(w), sum(len(x) == 1 for x in w)) for w in ways
+    )
 
 
 def test_latin_and_digits_in_chinese_stay_whole():
-    assert tokens("我用Python3写2024年的电影", lexicon=CHINESE) == ["我", "用", "Python3", "写", "2024", "年", "的", "电影"]
+    assert tokens("我用Python3写2024年的电影", lexicon=CHINESE) == [
+        "我",
+        "用",
+        "Python3",
+        "写",
+        "2024",
+        "年",
+        "的",
+        "电影",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +92,10 @@ def test_latin_and_digits_in_chinese_stay_whole():
         ("we saw Ann in New York, and IBM.", ["Ann", "New", "York", "IBM"]),
         ("Good day. Here I am. I'm it", []),
         ("New York is it", ["New", "York"]),
-        ("see https://a.org/x?y=1, www.b.com and c.d@e.org.", ["https://a.org/x?y=1", "www.b.com", "c.d@e.org"]),
+        (
+            "see https://a.org/x?y=1, www.b.com and c.d@e.org.",
+            ["https://a.org/x?y=1", "www.b.com", "c.d@e.org"],
+        ),
         ("ask @joe_b of #Fun and #电影", ["@joe_b", "#Fun", "#电影"]),
         ("我不喜欢，没有意思，三百人", ["不", "没", "三", "百"]),
         ("他不同意", ["不同"]),
@@ -91,8 +109,8 @@ def test_phrases_of_the_user_are_protected_and_hold_together():
     protect = Protect(words=("acid reflux", "C++", "影院长"))
     found = split(["the Acid reflux of c++ placid reflux", "电影院长江"], protect=protect, lexicon=CHINESE)
     assert [(t.text, t.protected, t.glued) for t in found[0]] == [
-        ("the", False, False), ("Acid", True, False), ("reflux", True, True), ("of", False, False), ("c", True, False),
-        ("placid", False, False), ("reflux", False, False),
+        ("the", False, False), ("Acid", True, False), ("reflux", True, True), ("of", False, False),
+        ("c", True, False), ("placid", False, False), ("reflux", False, False),
     ]  # fmt: skip
     assert "".join(t.text for t in found[1] if t.protected).count("影院长") == 1
 
