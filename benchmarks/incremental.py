@@ -2,11 +2,15 @@
 
 ::
 
-    python -P benchmarks/incremental.py [--rows 1000000] [--words 120] [--more 0.01] [--folder DIR] [--keep]
+    python -P benchmarks/incremental.py [--rows 1000000] [--words 120] [--more 0.01] [--rounds 3] [--folder DIR]
 
 Texts are words of a Zipf-like vocabulary. One in five is an earlier one with two words in a hundred replaced,
 so that there are families. Each run is a whole process, ``gristmill run``, from Parquet files to the table;
 its peak memory is what the system counted, mapped files included; anonymous memory is read from ``/proc``.
+
+The rows that come later are added several times to the same lake (a copy is put back in between), and the
+quickest run counts. As many are also added to a corpus of no more than that: what this takes (the start of the
+process, the plan, the sketches of the new rows, the commits) does not depend on the corpus; the rest does.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -72,8 +77,22 @@ def anonymous(pid: int, most: list[int], done: threading.Event) -> None:
         most[0] = max([most[0], *held])
 
 
-def run(config: Path) -> tuple[float, float, float, dict]:
-    """Seconds, peak memory, peak of anonymous memory (GB), and the run as JSON."""
+class Ran(NamedTuple):
+    """Seconds; seconds of processor time; peak memory and peak of anonymous memory (GB); the run as JSON."""
+
+    seconds: float
+    cpu: float
+    peak: float
+    anonymous: float
+    report: dict
+
+    @property
+    def inside(self) -> float:
+        """Seconds from the plan on, without the start of the process and the report."""
+        return float(self.report["seconds"])
+
+
+def run(config: Path) -> Ran:
     most, done = [0], threading.Event()
     started = time.perf_counter()
     command = [str(Path(sys.executable).with_name("gristmill")), "run", str(config), "--json"]
@@ -88,16 +107,39 @@ def run(config: Path) -> tuple[float, float, float, dict]:
         out.seek(0)
         told = out.read().decode()
     assert os.waitstatus_to_exitcode(status) == 0, told[-300:]
-    return seconds, usage.ru_maxrss / 1e6, most[0] / 1e6, json.loads(told)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Ran(seconds, cpu, usage.ru_maxrss / 1e6, most[0] / 1e6, json.loads(told))
 
 
-def told(name: str, ran: tuple[float, float, float, dict]) -> float:
-    seconds, peak, anonymous_, report = ran
-    print(f"{name:16} {seconds:8.1f} s   peak {peak:.2f} GB, of which anonymous {anonymous_:.2f} GB")
-    for step in report.get("steps", []):
+def told(name: str, ran: Ran) -> Ran:
+    times = f"{ran.seconds:8.2f} s (processor {ran.cpu:.2f} s, from the plan on {ran.inside:.2f} s)"
+    print(f"{name:16} {times}   peak {ran.peak:.2f} GB, of which anonymous {ran.anonymous:.2f} GB")
+    for step in ran.report.get("steps", []):
         kept = f"{step['rows_in']:>10,} in {step['rows_kept']:>10,} kept"
-        print(f"    {step['step']:24} {kept} {step['seconds']:8.1f} s")
-    return seconds
+        print(f"    {step['step']:24} {kept} {step['seconds']:8.2f} s")
+    return ran
+
+
+def more(folder: Path, name: str, extra: int, words: int, rounds: int) -> Ran:
+    """Add rows to the lake of a configuration; the quickest of some rounds, each on the same lake."""
+    config, lake, before = folder / f"{name}.yaml", folder / f"{name}-lake", folder / f"{name}-before"
+    shutil.copytree(lake, before, copy_function=os.link)
+    write(folder / name, extra, words, 999_999_937)
+    ran = []
+    for _ in range(rounds):
+        shutil.rmtree(lake)
+        shutil.copytree(before, lake, copy_function=os.link)
+        ran.append(run(config))
+    shutil.rmtree(before)
+    best = told(f"{extra:,} more", min(ran, key=lambda each: each.seconds))
+    print("    rounds: " + ", ".join(f"{each.seconds:.2f}" for each in ran) + " s")
+    return best._replace(cpu=min(each.cpu for each in ran))
+
+
+def configure(folder: Path, name: str, step: str) -> Path:
+    config = folder / f"{name}.yaml"
+    config.write_text(CONFIG.format(lake=folder / f"{name}-lake", files=folder / name, step=step))
+    return config
 
 
 def main() -> None:
@@ -105,23 +147,36 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--words", type=int, default=120)
     parser.add_argument("--more", type=float, default=0.01)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--step", default="dedup.MinHash: {threshold: 0.8}")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--keep", action="store_true")
     asked = parser.parse_args()
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="gristmill-many-"))
     try:
-        size = write(folder / "texts", asked.rows, asked.words, 1)
-        config = folder / "many.yaml"
-        config.write_text(CONFIG.format(lake=folder / "lake", files=folder / "texts", step=asked.step))
-        print(f"{platform.machine()}, {os.cpu_count()} cores; {asked.rows:,} texts, {size:,.0f} MB")
+        size = write(folder / "many", asked.rows, asked.words, 1)
+        config = configure(folder, "many", asked.step)
+        load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+        print(f"{time.strftime('%Y-%m-%d %H:%M')}, load {load}; {platform.machine()}, {os.cpu_count()} cores")
+        print(f"{asked.rows:,} texts, {size:,.0f} MB")
+        # Kernels are compiled once for a machine: not here.
+        extra = round(asked.rows * asked.more)
+        write(folder / "few", extra or 1000, asked.words, 1)
+        few = configure(folder, "few", asked.step)
+        told(f"{extra or 1000:,} alone", run(few))
         whole = told("all of it", run(config))
         if asked.more:
-            extra = round(asked.rows * asked.more)
-            write(folder / "texts", extra, asked.words, 999_999_937)
-            part = told(f"{extra:,} more", run(config))
-            print(f"    that is {100 * part / whole:.1f} % of the time for {100 * asked.more:g} % of the rows")
+            alone = more(folder, "few", extra, asked.words, asked.rounds)
+            part = more(folder, "many", extra, asked.words, asked.rounds)
+            for name in ("seconds", "cpu", "inside"):
+                of, one, many = (getattr(each, name) for each in (whole, alone, part))
+                print(
+                    f"{name:8} {100 * asked.more:g} % of the rows take {many:.2f} of {of:.2f} s, "
+                    f"{100 * many / of:.1f} %; {one:.2f} s do not depend on the corpus, "
+                    f"{many - one:.2f} s do: {100 * (many - one) / of:.1f} %"
+                )
             told("nothing new", run(config))
+        print("load " + ", ".join(f"{each:.1f}" for each in os.getloadavg()))
     finally:
         if not asked.keep:
             shutil.rmtree(folder, ignore_errors=True)

@@ -158,6 +158,7 @@ class Lake:
         partition: Mapping[str, str] = _NOTHING,
         notes: Mapping[str, str] = _NOTHING,
         group_bytes: int = parts.ROW_GROUP_BYTES,
+        record_bytes: int = 0,
         plain: Collection[str] = (),
     ) -> Part:
         """Stream batches into one Parquet file of a table, staged: no reader sees it before :meth:`commit`.
@@ -170,7 +171,9 @@ class Lake:
             schema: the table's columns.
             partition: value by partition column; these columns are not stored in the file.
             notes: kept in the file's footer; :meth:`find_part` gives them back.
-            group_bytes: uncompressed bytes of a row group; small ones where single rows are read again.
+            group_bytes: uncompressed bytes of a row group, which is what is read at once; small ones where
+                some rows are read again.
+            record_bytes: where both happens: a row group has so many bytes, and several are read at once.
             plain: columns that are not compressed (hashes, say).
 
         Raises:
@@ -188,6 +191,7 @@ class Lake:
             partition=partition,
             notes=notes,
             group_bytes=group_bytes,
+            record_bytes=record_bytes,
             plain=plain,
         )
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from dedup.match import EDGES
 from dedup.sketch import Piece, piece
 from lake.lake import Change, Part, Scratch
 from lake.op import Barrier
 from pipeline import emitted, tasks
 from pipeline.context import Context
 from pipeline.index import Index, Known
-from pipeline.shuffle import fits, shuffled
+from pipeline.select import selected
+from pipeline.shuffle import Shuffle, fits, shuffled
 from pipeline.tasks import Task
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class Decider:
         fresh = {part.path: scratch.read_arrow(each) for part, each in zip(new, names, strict=True)}
         rows = sum(each.num_rows for each in fresh.values())
         if names and not known.parts and index.match.key_count and not fits(rows, index.match.key_count):
-            self._shuffled(at, index, names)
+            return self._shuffled(at, index, sketched, known, earlier)
         with self.context.step(f"{title}, decision"):
             pieces = [
                 piece(fresh[part.path]) if part.path in fresh else index.read(known.parts[part.path])
@@ -119,13 +121,36 @@ class Decider:
         scratch.write_arrow(names[kept], pairs)
         return pairs, kept
 
-    def _shuffled(self, at: int, index: Index, names: Sequence[str]) -> None:
-        """Leave the pairs of a corpus that is too large for one process where :meth:`_pairs` looks first."""
-        scratch, _, title = self._scratch(at)
-        if not scratch.exists(name := f"{at}-pairs-all.arrow"):
-            scratch.write_arrow(
-                name, shuffled(self.context, self.key, at, index.match, names=names, title=title)
-            )
+    def _shuffled(
+        self,
+        at: int,
+        index: Index,
+        sketched: Sequence[tuple[str, tuple[Part, Part]]],
+        known: Known,
+        earlier: Sequence[pa.Table],
+    ) -> Decision:
+        """A match over a corpus that is too large for one process, none of which is in the index."""
+        scratch, name, title = self._scratch(at)
+        names = tuple(each for each, _ in sketched)
+        rows = sum(part.rows for _, (part, _) in sketched)
+        work = Shuffle(self.context.lake, self.key, at, index.match, names, index.edges, rows)
+        pairs = shuffled(self.context, work, title)
+        gone = [chunk for each in earlier if "twin" in each.schema.names for chunk in each.column("_id").chunks]
+        state = selected(self.context, work, title, pa.chunked_array(gone, pa.string()))
+        scratch.write_arrow(name, state)
+        table = self.context.lake.table(index.edges)
+        old = tuple(table.parts()) if table.exists else ()
+        none = EDGES.empty_table()
+        changes = index.changes([parts for _, parts in sketched], known, none, kept=False, name=self.key)
+        return Decision(
+            state,
+            changes=(
+                *(change for change in changes if change.table != index.edges),
+                Change(index.edges, EDGES, pairs, old),
+            ),
+            index=index.name,
+            digests=emitted.of_rows(state, work.pieces),
+        )
 
     def _scratch(self, at: int) -> tuple[Scratch, str, str]:
         """Where it is staged, under which name the decision, and what the progress calls it."""

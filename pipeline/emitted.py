@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from dedup.sketch import Piece
 from lake.lake import Lake, Part
 from lake.schema import DROPS, LEDGER
+from pipeline.stored import some_of
 
 if TYPE_CHECKING:
     from pipeline.stage import Stage
@@ -155,12 +156,11 @@ def of_rows(state: pa.Table, pieces: Sequence[Piece]) -> tuple[str, ...]:
         state: with ``_id``, sorted by it.
         pieces: of each part the sketches of its rows.
     """
-    found = []
-    for piece in pieces:
-        place = pc.index_in(piece.head.column("_id"), value_set=state.column("_id")).drop_null()
-        mine = state.take(pa.array(np.sort(place.to_numpy())))
-        found.append(_hash(_bytes(mine)))
-    return tuple(found)
+    ids = [some_of(piece).column("_id") for piece in pieces]
+    every = pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string())
+    places = pc.fill_null(pc.index_in(every, value_set=state.column("_id")), -1).to_numpy()
+    parts = np.split(places, np.cumsum([len(column) for column in ids])[:-1])
+    return tuple(_hash(_bytes(state.take(pa.array(np.sort(mine[mine >= 0]))))) for mine in parts)
 
 
 def digests(

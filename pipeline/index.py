@@ -14,23 +14,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dedup import keep as keeping
 from dedup.match import EDGES, STATE, Match, name_edges, number_edges
-from dedup.pairs import MOST, touched
+from dedup.pairs import MOST
 from dedup.reselect import reselect
-from dedup.sketch import BAND, Corpus, Piece, check, label
+from dedup.sketch import Corpus, Piece, check, label
 from lake.delta.parts import ROW_GROUP_BYTES, read_footer
 from lake.errors import LakeError, SchemaError
 from lake.lake import Change, Lake, Part
 from lake.parallel import cores
+from pipeline.sieve import Sieve
+from pipeline.stored import Stored, keys_of, pick, some_of
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -127,8 +130,8 @@ class Index:
         narrow = sketch.select([name for name in sketch.schema.names if name not in self.match.wide_columns])
         wide = sketch.select(list(self.match.wide_columns))
         notes = {_NOTE: json.dumps(self.match.settings(), sort_keys=True)}
-        # Hashes are random bits: compression would only cost time.
-        plain = {name for name in sketch.schema.names if name != "_id" and not name.startswith("keep_")}
+        # Hashes are random bits: compression would only cost time. Ids are looked through by every later run.
+        plain = {name for name in sketch.schema.names if not name.startswith("keep_")}
 
         def staged(table: str, columns: pa.Table, group_bytes: int) -> Part:
             return self.lake.write_part(
@@ -144,7 +147,7 @@ class Index:
         return staged(self.bands, narrow, ROW_GROUP_BYTES), staged(self.sketches, wide, _GROUP_BYTES)
 
     def read(self, part: Part) -> Piece:
-        """Read back the sketches of a source part: narrow columns now, wide ones of some rows later.
+        """Reach for the sketches of a source part: they are read when they are needed, and as far.
 
         Raises:
             SchemaError: the part says that it was made otherwise; only a foreign hand can have put it there.
@@ -152,20 +155,24 @@ class Index:
         table, sketches = self.lake.table(self.bands), self.lake.table(self.sketches)
         staged = self.lake.find_part(self.bands, part.path.removesuffix(".parquet"))
         noted = json.loads(staged.notes.get(_NOTE, "null")) if staged else None
-        rows = [*table.read_part(part)] or [table.schema().empty_table()]
-        head = label(pa.concat_tables(rows), noted or {})
+        empty = label(table.schema().empty_table(), noted or {})
         try:
-            check([head], self.match.settings())
+            check([empty], self.match.settings())
         except SchemaError as error:
             hint = f"delete the tables {self.bands} and {self.sketches}; the next run makes them anew"
             where = f"{self.bands}/{part.path}"
             raise SchemaError(error.what, where=where, why=error.why, hint=hint) from error
 
-        def rows_of(rows: Rows) -> tuple[pa.Table, Rows]:
+        def read() -> Iterator[pa.Table]:
+            yield empty
+            for group in table.read_part(part):
+                yield label(group, noted or {})
+
+        def wide(rows: Rows) -> tuple[pa.Table, Rows]:
             twin = replace(part, table=self.sketches)
             return sketches.read_rows(twin, rows), np.arange(len(rows))
 
-        return Piece(head, rows_of)
+        return Stored(read, wide, part.rows)
 
     def pairs(self) -> pa.Table:
         """The stored pairs."""
@@ -192,26 +199,35 @@ class Index:
         before = self.pairs()
         if not any(new) and not known.stale:
             return before, True
-        if not known.stale and (added := self._added(pieces, new)) is not None:
+        if not known.stale and (added := self._added(pieces, new, before)) is not None:
             return pa.concat_tables([before, added]), True
         return self._anew(pieces, new, before, complete=not known.stale), False
 
-    def _added(self, pieces: Sequence[Piece], new: Sequence[bool]) -> pa.Table | None:
-        """The pairs with a new row; None where a crowded bucket takes a look at all of it."""
+    def _added(self, pieces: Sequence[Piece], new: Sequence[bool], before: pa.Table) -> pa.Table | None:
+        """The pairs with a new row; None where new rows are among the first of a crowded bucket.
+
+        There they take the place of earlier ones, of whose pairs some are candidates no more.
+        """
         match = self.match
-        fresh = np.repeat(np.array(new), [each.head.num_rows for each in pieces])
-        if match.key_count:
-            seen = touched(lambda band: _keys(pieces, band), match.key_count, fresh)
-        else:
-            seen = np.ones(len(fresh), np.bool_)
-        corpus = Corpus(pieces, match.keep, _split(seen, pieces))
-        fresh = fresh[seen][corpus.order]
-        if match.joins:
+        if match.joins or not match.key_count:
+            corpus = Corpus(pieces, match.keep)
+            fresh = self._fresh(pieces, new)[corpus.order]
             return name_edges(corpus, match.edges(corpus, fresh))
+        heads = [each.head for each, fresh in zip(pieces, new, strict=True) if fresh]
+        sieves = [Sieve(keys_of(heads, band)[0]) for band in range(match.key_count)]
+        pick(pieces, sieves, _named(before), cores())
+        some = [each.touched() if isinstance(each, Stored) else each for each in pieces]
+        corpus = Corpus(some, match.keep)
+        fresh = self._fresh(some, new)[corpus.order]
         left, right, largest = match.candidates(corpus, fresh, cores())
-        if largest > MOST:
+        if largest > MOST and _displaced(corpus, fresh, match.key_count):
             return None
         return name_edges(corpus, match.verify(corpus, left, right, cores()))
+
+    @staticmethod
+    def _fresh(pieces: Sequence[Piece], new: Sequence[bool]) -> npt.NDArray[np.bool_]:
+        """Of each row, of all pieces one after the other, whether it is new."""
+        return np.repeat(np.array(new), [each.head.num_rows for each in pieces])
 
     def _anew(
         self, pieces: Sequence[Piece], new: Sequence[bool], before: pa.Table, *, complete: bool
@@ -235,7 +251,7 @@ class Index:
         found[found] = there[order][place[found]] == asked[found]
         unknown = ~found
         if complete:
-            fresh = np.repeat(np.array(new), [each.head.num_rows for each in pieces])[corpus.order]
+            fresh = self._fresh(pieces, new)[corpus.order]
             unknown &= fresh[left] | fresh[right]
         made = match.verify(corpus, left[unknown], right[unknown], cores())
         return name_edges(corpus, known.take(order[place[found]]).join(made))
@@ -250,8 +266,10 @@ class Index:
         """
         if not pieces:
             return STATE.empty_table()
+        if not all(each.picked for each in pieces if isinstance(each, Stored)):
+            pick(pieces, (), _named(pairs), cores())
         names = ["_id", *keeping.names(self.match.keep)]
-        nodes = pa.concat_tables([each.head.select(names) for each in pieces], promote_options="permissive")
+        nodes = pa.concat_tables([some_of(each).select(names) for each in pieces], promote_options="permissive")
         dead = pa.chunked_array([chunk for ids in gone for chunk in ids.chunks], pa.string())
         return reselect(pairs, nodes, self.match, gone=dead)
 
@@ -286,17 +304,24 @@ class Index:
         return found
 
 
-def _keys(pieces: Sequence[Piece], band: int) -> tuple[npt.NDArray[np.uint64], Rows]:
-    """The keys of a band, by number of the row in all pieces."""
-    name = BAND.format(band)
-    column = pa.chunked_array([chunk for each in pieces for chunk in each.head.column(name).chunks], pa.int64())
-    valid = np.flatnonzero(column.is_valid().to_numpy())
-    return column.drop_null().to_numpy().view(np.uint64), valid
+def _displaced(corpus: Corpus, fresh: npt.NDArray[np.bool_], bands: int) -> bool:
+    """Whether a new row is among the first of a bucket that has more: see :mod:`dedup.pairs`."""
+    for band in range(bands):
+        keys, rows = corpus.keys(band)
+        order = np.lexsort((rows, keys))
+        keys, rows = keys[order], rows[order]
+        starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] + np.uint64(1)))
+        sizes = np.diff(starts, append=len(keys))
+        place = np.arange(len(keys)) - np.repeat(starts, sizes)
+        if (fresh[rows] & (place < MOST) & (np.repeat(sizes, sizes) > MOST)).any():
+            return True
+    return False
 
 
-def _split(chosen: npt.NDArray[np.bool_], pieces: Sequence[Piece]) -> list[Rows]:
-    ends = np.cumsum([each.head.num_rows for each in pieces])[:-1]
-    return [np.flatnonzero(part) for part in np.split(chosen, ends)]
+def _named(pairs: pa.Table) -> pa.ChunkedArray:
+    """The ids of the rows of pairs."""
+    ends = [chunk for name in ("left", "right") for chunk in pairs.column(name).chunks]
+    return pa.chunked_array([pc.unique(pa.chunked_array(ends, pa.string()))])
 
 
 def _schema_of(lake: Lake, part: Part) -> pa.Schema:

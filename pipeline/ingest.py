@@ -3,7 +3,7 @@
 Three passes, all of them free to be repeated:
 
 1. *read* (parallel): one split becomes one part; a content that comes twice in it is kept once.
-2. *settle* (driver, ids only, 32 bytes a row): walking the parts in the order of the files, the
+2. *settle* (driver, ids only, about 100 bytes a new row): walking the parts in the order of the files, the
    first row of each ``_id`` stays, and rows that the lake already has go.
 3. *rewrite* (parallel): parts that lost rows are written again without them; the rest stay as read.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,16 +24,19 @@ import pyarrow.compute as pc
 from lake.delta.scan import part_tables
 from lake.files import Files, Split
 from lake.ids import IdSet
-from lake.lake import Lake
+from lake.lake import Lake, Part, Table
+from lake.parallel import cores
 from lake.schema import RECORD, drops
 from pipeline.context import Context
 from pipeline.emitted import Emitted, StepCount, by_rule, ledger_part
+from pipeline.sieve import Ids
 
 __all__ = ["STAGE", "Job", "ingest"]
 
 STAGE = "ingest"
 
 _IDS = pa.schema([RECORD.field("_id")])
+_RECORD_BYTES = 1 << 20  # of a row group: what is read for the sake of one record
 
 
 @dataclass(frozen=True)
@@ -114,13 +118,20 @@ def _read(task: _Task) -> Emitted:
             return known
     count = StepCount(task.job.label)
     dropped: list[pa.Table] = []
-    rows = task.lake.write_part(task.table, name, _records(task, count, dropped), task.job.source.schema())
+    rows = _write(task, name, _records(task, count, dropped))
     drop_parts = ledger_part(task.lake, task.pipeline, STAGE, name, dropped)
     refused = tuple(place["uri"] for each in dropped for place in _unopened(each))
     read = Emitted(rows if rows.rows else None, drop_parts, [count], refused)
     if task.limit is None and not refused:  # a file that could not be opened may be open to the next try
         scratch.write_bytes(marker, read.to_bytes())
     return read
+
+
+def _write(task: _Task, name: str, records: Iterator[pa.Table]) -> Part:
+    """Stage records: every later run looks through their ids, and a report reads a few of them."""
+    return task.lake.write_part(
+        task.table, name, records, task.job.source.schema(), record_bytes=_RECORD_BYTES, plain={"_id"}
+    )
 
 
 def _records(task: _Task, count: StepCount, dropped: list[pa.Table]) -> Iterator[pa.Table]:
@@ -165,11 +176,8 @@ def _split_by(rows: pa.Table, first: np.ndarray) -> tuple[pa.Table, pa.Table]:
 
 def _settle(lake: Lake, table: str, reads: list[Emitted]) -> list[np.ndarray | None]:
     """For each part: which of its rows come first in the lake; none where all do."""
-    seen = IdSet()
-    target = lake.table(table)
-    if target.exists:
-        for batch in target.scan(columns=["_id"]):
-            seen.add(batch.column(0))
+    parts = [read.rows for read in reads if read.rows is not None]
+    seen = _known(lake.table(table), lake, parts)
     masks: list[np.ndarray | None] = []
     for read in reads:
         mask = None
@@ -179,6 +187,26 @@ def _settle(lake: Lake, table: str, reads: list[Emitted]) -> list[np.ndarray | N
             mask = None if first.all() else first
         masks.append(mask)
     return masks
+
+
+def _known(target: Table, lake: Lake, parts: Sequence[Part]) -> IdSet:
+    """Ids of the lake: those that the new parts have too, or all where that is less to hold."""
+    seen = IdSet()
+    there = target.parts() if target.exists and parts else []
+    few = None
+    if sum(part.rows for part in parts) <= sum(part.rows for part in there):
+        batches = [batch.column("_id") for part in parts for batch in part_tables(lake.storage, part, _IDS)]
+        few = Ids(pa.chunked_array([chunk for column in batches for chunk in column.chunks], pa.string()))
+
+    def of(part: Part) -> list[pa.ChunkedArray]:
+        columns = [batch.column("_id") for batch in target.read_part(part, ["_id"])]
+        return columns if few is None else [column.take(pa.array(few.find(column))) for column in columns]
+
+    with ThreadPoolExecutor(cores()) as pool:
+        for columns in pool.map(of, there):
+            for column in columns:
+                seen.add(column)
+    return seen
 
 
 @dataclass(frozen=True)
@@ -212,7 +240,7 @@ def _rewrite(work: _Rewrite) -> Emitted:
                 lost.append(gone.append_column("step", pa.repeat(task.job.label, gone.num_rows)))
             yield rows
 
-    rows = task.lake.write_part(task.table, work.name, kept(), schema)
+    rows = _write(task, work.name, kept())
     number = int((~mask).sum())
     count.rows_kept -= number
     count.drops["exact-duplicate"] = count.drops.get("exact-duplicate", 0) + number

@@ -1,34 +1,34 @@
 """All verified pairs of a match, worked out by many workers.
 
-Four passes over files in the scratch, each a map of :class:`pipeline.engine.Runner` (threads, or Ray core
+Three passes over files in the scratch, each a map of :class:`pipeline.engine.Runner` (threads, or Ray core
 tasks): it spills by its nature, and a task that is tried again writes the same file.
 
 1. *scatter*: the keys of one piece, distributed over heaps by their hash;
 2. *meet*: the rows of one heap that share a bucket, as pairs, distributed over blocks of rows;
-3. *verify*: the pairs of one block, each once, compared exactly;
-4. and the driver gathers the edges.
+3. *verify*: the pairs of one block, each once, compared exactly; by ``_id`` they are staged as a part of the
+   table of pairs, and by their place in keep order they stay in the scratch, for :mod:`pipeline.select`.
 
-The driver itself holds the order of the rows, and nothing else of them.
+The driver itself holds the order of the rows, and nothing else of them; no pair at all.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from dedup.match import Match, name_edges
+from dedup.match import EDGES, Match, name_edges
 from dedup.select import Edges
 from dedup.shuffle import meet, scatter, split
 from dedup.sketch import Corpus, Piece, piece
-from lake.lake import Lake
+from lake.lake import Lake, Part, Scratch
 from pipeline.context import Context
 
-__all__ = ["IN_PROCESS", "fits", "shuffled"]
+__all__ = ["IN_PROCESS", "Shuffle", "batch_of", "edges_of", "fits", "shuffled"]
 
 IN_PROCESS = "GRISTMILL_IN_PROCESS_ROWS"
 """The environment variable with the most rows that one process compares; by default what fits its memory."""
@@ -37,7 +37,7 @@ _BYTES = 200  # of a row, and a few for each of its keys: benchmarks/results/inc
 _BYTES_A_KEY = 16
 _SHARE = 0.4  # of the memory that is free
 _EDGES = pa.schema(
-    [("left", pa.int64()), ("right", pa.int64()), ("exact", pa.float64()), ("estimated", pa.float64())]
+    [("left", pa.int32()), ("right", pa.int32()), ("exact", pa.float64()), ("estimated", pa.float64())]
 )
 
 
@@ -55,63 +55,106 @@ def _free() -> int:
     return 8 << 30
 
 
+def batch_of(edges: Edges) -> pa.RecordBatch:
+    """Lay out edges for the scratch: 24 bytes each."""
+    columns = [edges.left.astype(np.int32), edges.right.astype(np.int32), edges.exact, edges.estimated]
+    return pa.record_batch(columns, schema=_EDGES)
+
+
+def edges_of(table: pa.Table | pa.RecordBatch) -> Edges:
+    """The inverse of :func:`batch_of`."""
+    left, right = (table.column(name).to_numpy().astype(np.int64) for name in _EDGES.names[:2])
+    exact, estimated = (table.column(name).to_numpy() for name in _EDGES.names[2:])
+    return Edges(left, right, exact, estimated)
+
+
 @dataclass(frozen=True)
-class _Shuffle:
-    """What all tasks of a shuffle share."""
+class Shuffle:
+    """What all tasks of a shuffle share.
+
+    Args:
+        lake: where.
+        key: of the scratch.
+        at: the place of the match among the steps.
+        match: the match.
+        names: of the sketches of all rows, in the scratch.
+        edges: the table of verified pairs.
+        rows: of all sketches.
+    """
 
     lake: Lake
     key: str
     at: int
     match: Match
-    names: tuple[str, ...]  # of the sketches, in the scratch
-    heaps: int
+    names: tuple[str, ...]
+    edges: str
+    rows: int
 
+    @property
+    def heaps(self) -> int:
+        """So many that a heap of keys and its pairs stay around a hundred megabytes; and as many blocks."""
+        return max(4, min(1024, self.rows // 250_000))
+
+    @property
+    def scratch(self) -> Scratch:
+        """Where the files are."""
+        return self.lake.scratch(self.key)
+
+    @cached_property
     def pieces(self) -> list[Piece]:
         """The sketches, mapped."""
-        scratch = self.lake.scratch(self.key)
-        return [piece(scratch.read_arrow(name)) for name in self.names]
+        return [piece(self.scratch.read_arrow(name)) for name in self.names]
+
+    def corpus(self, positions: np.typing.NDArray[np.int64]) -> Corpus:
+        """Some rows, by their place in keep order."""
+        order = self.scratch.read_arrow(self.file("order", 0)).column("row").to_numpy()
+        return Corpus.of(self.pieces, order[positions].astype(np.int64))
 
     def file(self, what: str, number: int) -> str:
         """The name of a file of a pass."""
         return f"{self.at}-{what}-{number}.arrow"
 
+    def __getstate__(self) -> dict[str, object]:
+        """What travels: not the mapped files."""
+        return {name: value for name, value in self.__dict__.items() if name != "pieces"}
+
 
 @dataclass(frozen=True)
 class _Task:
-    shuffle: _Shuffle
+    shuffle: Shuffle
     number: int
     rows: int
     start: int = 0
 
 
-def _scatter(task: _Task) -> int:
+def _scatter(task: _Task) -> None:
     """Distribute the keys of one piece."""
-    work = task.shuffle
-    scratch, name = work.lake.scratch(work.key), work.file("keys", task.number)
-    if not scratch.exists(name):
+    work, scratch = task.shuffle, task.shuffle.scratch
+    if not scratch.exists(name := work.file("keys", task.number)):
         one = piece(scratch.read_arrow(work.names[task.number]))
         position = scratch.read_arrow(work.file("order", 0)).column("position")
         mine = position.slice(task.start, one.head.num_rows).to_numpy()
         scratch.write_batches(name, scatter(one, mine, work.match.key_count, work.heaps))
-    return task.rows
 
 
-def _meet(task: _Task) -> int:
+def _meet(task: _Task) -> None:
     """Pair the rows of one heap."""
-    work = task.shuffle
-    scratch, name = work.lake.scratch(work.key), work.file("met", task.number)
-    if not scratch.exists(name):
+    work, scratch = task.shuffle, task.shuffle.scratch
+    if not scratch.exists(name := work.file("met", task.number)):
         batches = [scratch.read_batch(work.file("keys", n), task.number) for n in range(len(work.names))]
         scratch.write_batches(name, split(*meet(batches), task.rows, work.heaps))
-    return task.rows
 
 
-def _verify(task: _Task) -> int:
-    """Compare the pairs of one block of rows."""
-    work = task.shuffle
-    scratch, name = work.lake.scratch(work.key), work.file("verified", task.number)
-    if scratch.exists(name):
-        return task.rows
+def _verify(task: _Task) -> Part | None:
+    """Compare the pairs of one block of rows; gives the part of the table of pairs, if there are any."""
+    work, scratch = task.shuffle, task.shuffle.scratch
+    name, ends = work.file("verified", task.number), work.file("ends", task.number)
+    staged = f"{work.key}-{work.at}-{task.number}"
+    if scratch.exists(name) and scratch.exists(ends):
+        if not scratch.read_arrow(name).num_rows:
+            return None
+        if part := work.lake.find_part(work.edges, staged):
+            return part
     batches = [scratch.read_batch(work.file("met", heap), task.number) for heap in range(work.heaps)]
     left, right = (
         np.concatenate([batch.column(side).to_numpy() for batch in batches]).astype(np.int64)
@@ -120,56 +163,48 @@ def _verify(task: _Task) -> int:
     once = np.unique(left << 32 | right)
     left, right = once >> 32, once & 0xFFFFFFFF
     used = np.unique(np.concatenate([left, right]))
-    order = scratch.read_arrow(work.file("order", 0)).column("row").to_numpy()
-    corpus = Corpus.of(work.pieces(), order[used].astype(np.int64))
+    corpus = work.corpus(used)
     x, y = (np.searchsorted(used, side).astype(np.int32) for side in (left, right))
     edges = work.match.verify(corpus, x, y, 1)
-    columns = [used[edges.left], used[edges.right], edges.exact, edges.estimated]
-    scratch.write_arrow(name, pa.table(columns, schema=_EDGES))
-    return task.rows
+    part = None
+    if len(edges):
+        part = work.lake.write_part(work.edges, staged, [name_edges(corpus, edges)], EDGES)
+    placed = Edges(used[edges.left], used[edges.right], edges.exact, edges.estimated)
+    found = np.unique(np.concatenate([placed.left, placed.right])).astype(np.int32)
+    scratch.write_arrow(ends, pa.table({"row": found}))
+    scratch.write_batches(name, [batch_of(placed)])
+    return part
 
 
-def shuffled(
-    context: Context, key: str, at: int, match: Match, *, names: Sequence[str], title: str
-) -> pa.Table:
+def shuffled(context: Context, work: Shuffle, title: str) -> tuple[Part, ...]:
     """Find and verify all pairs of the sketches of a match.
 
+    In the scratch stay ``verified`` (see :func:`batch_of`), a file for each block of rows, by the place of the
+    rows in keep order, with all pairs of the block's rows with earlier ones; ``ends`` (the rows of these
+    pairs); and ``order`` (``position``: of each row its place; ``row``: the rows in keep order).
+
     Args:
-        context: where, and who does it.
-        key: of the scratch.
-        at: the place of the match among the steps.
-        match: the match.
-        names: of the sketches in the scratch.
+        context: who does it.
+        work: what.
         title: of the step, for the progress.
 
     Returns:
-        A table of schema :data:`dedup.match.EDGES`.
+        The pairs by ``_id``, staged as parts of the table of pairs.
     """
-    scratch = context.lake.scratch(key)
-    pieces = [piece(scratch.read_arrow(name)) for name in names]
-    counts = [each.head.num_rows for each in pieces]
-    total = sum(counts)
-    work = _Shuffle(context.lake, key, at, match, tuple(names), _heaps(total))
-    with context.step(f"{title}, order"):
-        corpus = Corpus(pieces, match.keep)
-        # Rows that come twice have no place: they stand at the end of `row`, where nobody looks.
-        row = np.r_[corpus.order, np.flatnonzero(corpus.position < 0)].astype(np.int32)
-        scratch.write_arrow(work.file("order", 0), pa.table({"position": corpus.position, "row": row}))
+    counts = [each.head.num_rows for each in work.pieces]
+    if not work.scratch.exists(name := work.file("order", 0)):
+        with context.step(f"{title}, order"):
+            corpus = Corpus(work.pieces, work.match.keep)
+            # Rows that come twice have no place: they stand at the end of `row`, where nobody looks.
+            row = np.r_[corpus.order, np.flatnonzero(corpus.position < 0)].astype(np.int32)
+            work.scratch.write_arrow(name, pa.table({"position": corpus.position, "row": row}))
     starts = np.cumsum([0, *counts])[:-1].tolist()
     tasks = [_Task(work, n, count, start) for n, (count, start) in enumerate(zip(counts, starts, strict=True))]
     context.gather(f"{title}, keys", _scatter, tasks, _rows)
-    blocks = [_Task(work, number, total) for number in range(work.heaps)]
+    blocks = [_Task(work, number, work.rows) for number in range(work.heaps)]
     context.gather(f"{title}, buckets", _meet, blocks, _rows)
-    context.gather(f"{title}, pairs", _verify, blocks, _rows)
-    tables = [scratch.read_arrow(work.file("verified", number)) for number in range(work.heaps)]
-    found = pa.concat_tables(tables)
-    return name_edges(corpus, Edges(*(found.column(name).to_numpy() for name in _EDGES.names)))
+    return tuple(part for part in context.gather(f"{title}, pairs", _verify, blocks, _rows) if part)
 
 
 def _rows(task: _Task, _: object) -> int:
     return task.rows
-
-
-def _heaps(rows: int) -> int:
-    """So many that a heap of keys and its pairs stay around a hundred megabytes."""
-    return max(4, min(1024, rows // 250_000))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from dedup.match import Drop
 from lake.errors import EngineError
 from lake.lake import Lake, Part, Table
 from lake.op import Barrier, Op, Outcome, Step
@@ -112,6 +113,8 @@ def survey(task: Task) -> str:
         return name
     barrier = task.stage.steps[task.upto][1]
     ops = ops_of(task.stage, task.lake, task.key, task.upto)
+    if getattr(barrier, "sees_repeats", False):
+        ops = [op for op in ops if not isinstance(op, Drop)]
     sketches = []
     source = task.lake.table(task.stage.source)
     for batch in _or_empty(source.read_part(task.part), source):

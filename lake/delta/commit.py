@@ -123,8 +123,11 @@ def prepare(storage: Storage, name: str, schema: pa.Schema, partition_by: Sequen
     from deltalake import DeltaTable
     from deltalake.exceptions import CommitFailedError, DeltaError
 
+    known = snapshot(storage, name)
+    if known is not None and not new_columns(known, schema, partition_by, storage.address(name)):
+        return
     for pause in _pauses(storage.address(name)):
-        current = snapshot(storage, name)
+        current = snapshot(storage, name, fresh=True)
         if current is not None:
             missing = new_columns(current, schema, partition_by, storage.address(name))
             if not missing:
@@ -197,7 +200,7 @@ def commit_table(storage: Storage, stamp: Stamp, change: Change, *, deciding: bo
 
     where = storage.address(change.table)
     for pause in _pauses(where):
-        current = snapshot(storage, change.table)
+        current = snapshot(storage, change.table, fresh=True)
         if current is None:
             raise MissingTableError("the table vanished during a commit", where=where)
         if state(storage, current, stamp) is State.OURS:

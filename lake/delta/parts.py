@@ -20,6 +20,7 @@ from lake.storage import Storage, guard
 __all__ = ["Part", "canonical", "file_schema", "load_part", "part_path", "statistics", "write_part"]
 
 NOTES = b"gristmill.notes"
+TOGETHER = b"gristmill.together"  # in the footer: row groups that are read at once
 ROW_GROUP_BYTES = 32 << 20
 """Uncompressed bytes of a row group: what a reader holds at a time."""
 
@@ -125,6 +126,7 @@ def write_part(
     partition: Mapping[str, str],
     notes: Mapping[str, str],
     group_bytes: int = ROW_GROUP_BYTES,
+    record_bytes: int = 0,
     plain: Collection[str] = (),
 ) -> Part:
     """Stream ``batches`` into one Parquet file; see :meth:`lake.lake.Lake.write_part`."""
@@ -148,9 +150,11 @@ def write_part(
             ) as writer,
         ):
             fitting = _checked(batches, schema, columns, partition, storage.address(where))
-            for group in _row_groups(fitting, group_bytes):
+            for group in _row_groups(fitting, record_bytes or group_bytes):
                 writer.write_table(group, row_group_size=max(1, group.num_rows))
             writer.add_key_value_metadata({NOTES.decode(): json.dumps(dict(notes), sort_keys=True)})
+            if record_bytes:
+                writer.add_key_value_metadata({TOGETHER.decode(): str(max(1, group_bytes // record_bytes))})
         footer = pq.read_metadata(temporary)
         with pa.OSFile(temporary, "rb") as file:
             size = file.size()

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from lake.delta.parts import Part
+from lake.delta.parts import TOGETHER, Part
 from lake.errors import MissingPartError, SchemaError
 from lake.storage import Storage
 
@@ -96,12 +96,23 @@ def batches(
         )
         # A row group at a time: Arrow's scanner reads ahead without regard to bytes (600 MB of images, 1.1 GB).
         try:
-            for group in fragment.split_by_row_group(condition, schema):
+            for group in _some_groups(fragment, condition, schema):
                 rows = group.to_table(schema=schema, columns=out.names, filter=condition)
                 for batch in rows.to_batches(max_chunksize=_BATCH_ROWS):
                     yield pa.RecordBatch.from_arrays(batch.columns, schema=out)
         except FileNotFoundError as error:
             raise _gone(storage, part) from error
+
+
+def _some_groups(
+    fragment: ds.ParquetFileFragment, condition: pc.Expression | None, schema: pa.Schema
+) -> Iterator[ds.ParquetFileFragment]:
+    """The row groups of a file that may match, as many at a time as are read at once."""
+    left = fragment if condition is None else fragment.subset(condition, schema=schema)
+    chosen = {group.id for group in left.row_groups}
+    for groups in _together(fragment.metadata):
+        if mine := [group for group in groups if group in chosen]:
+            yield fragment.subset(row_group_ids=mine)
 
 
 def part_tables(storage: Storage, part: Part, out: pa.Schema) -> Iterator[pa.Table]:
@@ -113,11 +124,18 @@ def part_tables(storage: Storage, part: Part, out: pa.Schema) -> Iterator[pa.Tab
     with source, pq.ParquetFile(source) as file:
         there = set(file.schema_arrow.names)
         wanted = [name for name in out.names if name in there]
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
+        for groups in _together(file.metadata):
+            rows = sum(file.metadata.row_group(group).num_rows for group in groups)
             # With no column left to read, the row count has to come from the footer.
-            table = file.read_row_group(group, columns=wanted) if wanted else None
+            table = file.read_row_groups(groups, columns=wanted) if wanted else None
             yield pa.table([_column(table, rows, c, part.partition) for c in out], schema=out)
+
+
+def _together(footer: pq.FileMetaData) -> Iterator[list[int]]:
+    """Row groups that are read at once: small ones are there for those who want a single row."""
+    step = int((footer.metadata or {}).get(TOGETHER, 1))
+    for start in range(0, footer.num_row_groups, step):
+        yield [*range(start, min(start + step, footer.num_row_groups))]
 
 
 def part_rows(storage: Storage, part: Part, out: pa.Schema, rows: npt.NDArray[np.int64]) -> pa.Table:

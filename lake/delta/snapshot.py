@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -28,12 +29,16 @@ class Snapshot:
     schema: pa.Schema
     partition_by: tuple[str, ...]
     delta: DeltaTable
+    _listed: list[Part] = field(default_factory=list, repr=False, compare=False)
 
     def parts(self) -> list[Part]:
         """The table's parts, sorted by path."""
-        actions = pa.table(self.delta.get_add_actions(flatten=False))
-        rows = actions.select([c for c in _ACTIONS if c in actions.column_names]).to_pylist()
-        return sorted((self._part(row) for row in rows), key=lambda part: part.path)
+        if not self._listed:
+            actions = pa.table(self.delta.get_add_actions(flatten=False))
+            rows = actions.select([c for c in _ACTIONS if c in actions.column_names]).to_pylist()
+            # At once: another thread may be listing them too.
+            self._listed[:] = sorted((self._part(row) for row in rows), key=lambda part: part.path)
+        return list(self._listed)
 
     def _part(self, row: Mapping[str, Any]) -> Part:
         stats = {
@@ -72,12 +77,54 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def snapshot(storage: Storage, name: str, version: int | None = None) -> Snapshot | None:
+_Entry = tuple[int, int, int]  # of a file: its number, its size, when it was written
+_kept: dict[str, tuple[_Entry, Snapshot]] = {}
+_MOST_KEPT = 32
+
+
+def snapshot(
+    storage: Storage, name: str, version: int | None = None, *, fresh: bool = False
+) -> Snapshot | None:
     """The table at ``version`` (the newest if None); None if there is no such table.
+
+    A newest version that was read before is given again while its log entry is what it was and none follows it:
+    a run asks a hundred times, and reading a log takes a hundred times as long as looking for its next entry.
+
+    Args:
+        storage: of the lake.
+        name: of the table.
+        version: the newest unless given.
+        fresh: give one that nobody else holds. Whoever commits needs that, since it moves on with the commit.
 
     Raises:
         MissingTableError: the table is there, that version is not.
     """
+    if version is not None or fresh or not storage.local:
+        return _load(storage, name, version)
+    where = storage.address(name)
+    entry, found = _kept.get(where, (None, None))
+    if found is not None and _entry(where, found.version) == entry and _entry(where, found.version + 1) is None:
+        return found
+    found = _load(storage, name, None)
+    # The entry may be gone (a log that was cut after a checkpoint): then there is nothing to hold on to.
+    if found is not None and (entry := _entry(where, found.version)) is not None:
+        _kept.pop(where, None)
+        while len(_kept) >= _MOST_KEPT:
+            _kept.pop(next(iter(_kept)), None)
+        _kept[where] = entry, found
+    return found
+
+
+def _entry(where: str, version: int) -> _Entry | None:
+    """What tells a log entry from another one of the same version, in a table that was made anew."""
+    try:
+        found = Path(f"{where}/_delta_log/{version:020d}.json").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _load(storage: Storage, name: str, version: int | None) -> Snapshot | None:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
 

@@ -7,15 +7,18 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from dedup.audit import Audit, Share
 from dedup.audit.share import percent
-from pipeline.report.html import _TEMPLATES, _environment
+from pipeline.report.html import TEMPLATES, environment
 
-__all__ = ["build"]
+if TYPE_CHECKING:
+    from pipeline.report.audits import Made
+
+__all__ = ["build", "section"]
 
 WIDTH, HEIGHT = 720.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 18.0, 44.0
@@ -52,24 +55,34 @@ def build(audits: Sequence[tuple[str, Audit]], pipeline: str, lake: str) -> str:
         lake: where the rows are.
     """
     names = ("page.css", "audit.css")
-    style = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page = _environment().get_template("audit.html.j2")
+    page = environment().get_template("audit.html.j2")
     return page.render(
         audits=[_shown(label, each) for label, each in audits],
         pipeline=pipeline,
         lake=lake,
         style=Markup(style),  # noqa: S704  (our own file)
         digest=digest,
-        size={
-            "width": WIDTH,
-            "height": HEIGHT,
-            "left": LEFT,
-            "right": WIDTH - RIGHT,
-            "top": TOP,
-            "base": _y(0.0),
-        },
+        size=_size(),
     )
+
+
+def section(audits: Sequence[Made]) -> str:
+    """The section of a run's report: the shares with their intervals, and the S-curve, of each step."""
+    part = environment().get_template("audits.html.j2")
+    return part.render(audits=[_shown(made.step, made.audit) | {"made": made} for made in audits], size=_size())
+
+
+def _size() -> dict[str, float]:
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "left": LEFT,
+        "right": WIDTH - RIGHT,
+        "top": TOP,
+        "base": _y(0.0),
+    }
 
 
 def _shown(label: str, audit: Audit) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -23,14 +23,19 @@ from pipeline.report import words
 from pipeline.report.figures import Figures, Screen, ScreenOp, Step, figures, screens
 from pipeline.report.samples import Cluster, Example, Samples, Shown, Twin
 
-__all__ = ["build", "fragment"]
+if TYPE_CHECKING:
+    from pipeline.report.audits import Made
 
-_TEMPLATES = Path(__file__).parent / "templates"
+__all__ = ["SECTION", "TEMPLATES", "build", "environment", "fragment", "with_audits"]
+
+SECTION = '<section id="audits">'
+TEMPLATES = Path(__file__).parent / "templates"
 _BAR = 1000.0  # width of a bar's coordinate system
 _STEPS = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)  # accuracy lost or won at which the heat map's colour changes
 _SECRET = re.compile(r"secret|passw|token|credential|access_?key|api_?key", re.IGNORECASE)
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
 _SHOWN = ("run", "pipeline", "version", "runner", "started", "lake", "limit")
+_AUDITS = ("<!-- audits -->", "<!-- /audits -->")  # around their section: no value can hold these
 _TEXT = 900  # characters of a text that stands alone
 
 _STATUS = {
@@ -46,30 +51,51 @@ _STATUS = {
 }
 
 
-def build(run: Mapping[str, Any], samples: Samples | None = None) -> str:
+def build(run: Mapping[str, Any], samples: Samples | None = None, audits: Sequence[Made] = ()) -> str:
     """The whole page.
 
     Args:
         run: the run as ``run.json`` holds it.
         samples: the records to show.
+        audits: of its steps, if they were measured.
     """
-    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
+    # With the styles of audits even where there are none: see `with_audits`.
+    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "audit.css"))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page = _environment().get_template("page.html.j2")
-    return page.render(**_values(run, samples or Samples()), style=Markup(style), digest=digest)  # noqa: S704  (our own file)
+    page = environment().get_template("page.html.j2")
+    return page.render(
+        **_values(run, samples or Samples()),
+        audits=_section(audits),
+        style=Markup(style),  # noqa: S704  (our own file)
+        digest=digest,
+    )
+
+
+def _section(audits: Sequence[Made]) -> Markup:
+    from pipeline.report.audit import section
+
+    return Markup(section(audits)) if audits else Markup()  # noqa: S704  (a template of ours made it)
+
+
+def with_audits(page: str, audits: Sequence[Made]) -> str:
+    """A page that was written before, with these audits instead of those that it shows."""
+    head, begin, rest = page.partition(_AUDITS[0])
+    _, end, tail = rest.partition(_AUDITS[1])
+    return f"{head}{begin}{_section(audits)}{end}{tail}" if begin and end else page
 
 
 def fragment(run: Mapping[str, Any]) -> str:
     """The funnel and the tables for a notebook; no record's content."""
-    style = (_TEMPLATES / "fragment.css").read_text(encoding="utf-8")
-    part = _environment().get_template("fragment.html.j2")
+    style = (TEMPLATES / "fragment.css").read_text(encoding="utf-8")
+    part = environment().get_template("fragment.html.j2")
     return part.render(**_values(run, Samples()), style=Markup(style))  # noqa: S704  (our own file)
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def environment() -> Environment:
+    """What all pages are rendered with: values are escaped, names that are missing are errors."""
     made = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,9 @@ from pipeline.report.samples import Samples
 
 if TYPE_CHECKING:
     from lake.lake import Lake
+    from pipeline.report.audits import Made
 
-__all__ = ["FOLDER", "HTML", "JSON", "Report"]
+__all__ = ["FOLDER", "HTML", "JSON", "Report", "refresh"]
 
 FOLDER = "_reports"
 HTML = "report.html"
@@ -35,6 +36,7 @@ class Report:
     Args:
         run: the run as ``run.json`` holds it.
         samples: records to show in the page; none unless given.
+        audits: of its steps, to show in the page; none unless given.
         path: where the page was written, if it was.
 
     >>> step = {"stage": "ingest", "step": "lake.Files", "rows_in": 5, "rows_kept": 3, "rows_made": 0,
@@ -52,6 +54,7 @@ class Report:
 
     run: Mapping[str, Any]
     samples: Samples = field(default_factory=Samples)
+    audits: Sequence[Made] = ()
     path: str | None = None
 
     @classmethod
@@ -94,7 +97,7 @@ class Report:
         """The whole page: one file, no scripts, nothing fetched."""
         from pipeline.report.html import build
 
-        return build(self.run, self.samples)
+        return build(self.run, self.samples, self.audits)
 
     def summary(self) -> str:
         """The funnel for a terminal; no record's content."""
@@ -142,8 +145,42 @@ class Report:
         from pipeline.report.samples import collect
 
         samples = Samples.withheld() if private else collect(lake, self.run)
-        report = replace(self, samples=samples)
+        report = replace(self, samples=samples, audits=_audits(lake, self.run))
         return _store(report, lake)
+
+
+def refresh(lake: Lake, pipeline: str) -> str | None:
+    """Put the audits that were made since into the page of a pipeline's last report; all else stays as it is.
+
+    Returns:
+        Where the page is; None if there is none that shows audits.
+    """
+    from pipeline.report.html import SECTION, with_audits
+
+    names = lake.storage.folders(FOLDER)  # a run's name begins with its time, to the second
+    second = [name for name in names if name.partition("-")[0] == names[-1].partition("-")[0]]
+    second.sort(key=lambda name: lake.storage.modified(f"{FOLDER}/{name}/{JSON}"))
+    for name in reversed([*names[: len(names) - len(second)], *second]):
+        try:
+            run = json.loads(lake.storage.read(f"{FOLDER}/{name}/{JSON}"))
+            page = lake.storage.read(f"{FOLDER}/{name}/{HTML}").decode()
+        except (FileNotFoundError, ValueError):
+            continue
+        if run.get("pipeline") == pipeline:
+            shown = with_audits(page, audits := _audits(lake, run))
+            if shown != page:
+                lake.storage.write(f"{FOLDER}/{name}/{HTML}", shown.encode())
+            return lake.storage.address(f"{FOLDER}/{name}/{HTML}") if audits and SECTION in shown else None
+    return None
+
+
+def _audits(lake: Lake, run: Mapping[str, Any]) -> Sequence[Made]:
+    """Those of a run's steps; the module is loaded only where the lake has any."""
+    if not lake.table("_audits").exists:
+        return ()
+    from pipeline.report.audits import of_run
+
+    return of_run(lake, run)
 
 
 def _store(report: Report, lake: Lake) -> Report:

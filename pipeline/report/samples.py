@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lake.parallel import cores
 from lake.schema import DROPS
 from pipeline.report.pictures import Picture, picture
+from pipeline.sieve import Ids
 
 if TYPE_CHECKING:
-    from lake.lake import Lake
+    from lake.lake import Lake, Part
 
 __all__ = ["Cluster", "Copy", "Example", "Family", "Samples", "Shown", "Twin", "collect"]
 
@@ -296,13 +299,18 @@ def _family(rows: list[dict[str, Any]]) -> Family | None:
 
 def _records(table: Any, ids: Iterable[str]) -> dict[str, Shown]:
     columns = ["_id", "_source", "text", "image", "label"]
-    wanted = pa.array(sorted(ids), pa.string())
-    found = []
-    for part in table.parts():  # the ids of all rows, the records of a few
-        found_in = [pc.is_in(batch["_id"], wanted).to_numpy() for batch in table.read_part(part, ["_id"])]
-        rows = np.flatnonzero(np.concatenate([np.empty(0, np.bool_), *found_in]))
-        found += table.read_rows(part, rows, columns).to_pylist()
-    return {row["_id"]: _shown(row) for row in found}
+    few = Ids(pa.array(sorted(ids), pa.string()))
+
+    def of(part: Part) -> list[dict[str, Any]]:  # the ids of all rows, the records of a few
+        found, start = [np.empty(0, np.int64)], 0
+        for batch in table.read_part(part, ["_id"]):
+            found.append(start + few.find(batch.column("_id")))
+            start += batch.num_rows
+        rows = np.concatenate(found)
+        return table.read_rows(part, rows, columns).to_pylist() if len(rows) else []
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return {row["_id"]: _shown(row) for rows in pool.map(of, table.parts()) for row in rows}
 
 
 def _shown(row: Mapping[str, Any]) -> Shown:

@@ -1,4 +1,4 @@
-"""Looking into deduplication: how good it is on one's own data, and what a higher threshold would do."""
+"""Looking into deduplication: how good it is on one's own data, what a higher threshold would do, families."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from pipeline.verbs.common import common, config_argument, emit_json, say, sets
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dedup.audit import Audit
     from dedup.match import Match
     from lake import Lake
     from pipeline.config import Config
+    from pipeline.report.audits import Made
     from pipeline.stage import Stage
 
 __all__ = ["dedup"]
 
 BACK, DROPS = "kept-again.parquet", "drops.parquet"
+ROWS = 20
+"""Families are shown by so many rows."""
 
 
 class _Place(NamedTuple):
@@ -41,9 +43,9 @@ def _step(default: str) -> Callable[[Any], Any]:
     )
 
 
-@click.group(short_help="Measure deduplication on your own data; try thresholds.")
+@click.group(short_help="Measure deduplication on your own data; try thresholds; list families.")
 def dedup() -> None:
-    """Measure deduplication on your own data, and try other thresholds. Changes nothing in the lake."""
+    """Measure deduplication on your own data, try thresholds, list families. Changes no rows in the lake."""
 
 
 @dedup.command(short_help="Measure recall and precision on a sample.")
@@ -68,13 +70,16 @@ def audit(
     """Measure recall and precision on a sample of the lake, against brute force.
 
     The lake must have been filled by `gristmill run`; the steps themselves are taken from CONFIG, so that
-    other settings can be tried with --set.
+    other settings can be tried with --set. What was measured is kept in the lake; the report of the last run
+    shows it, if the settings are those of the run.
     """
     from pipeline.config import load
 
     loaded = load(config, overrides)
     lake = _lake(loaded)
-    found = [(place.label, _measured(lake, place, rows)) for place in _places(loaded, step)]
+    made = [_measured(lake, place, rows) for place in _places(loaded, step)]
+    found = [(each.step, each.audit) for each in made]
+    _keep(lake, loaded.name, made)
     if page is not None:
         from pipeline.report.audit import build
 
@@ -122,11 +127,7 @@ def rethreshold(
 
     loaded = load(config, overrides)
     lake = _lake(loaded)
-    places = _places(loaded, step)
-    if len(places) > 1:
-        numbers = ", ".join(place.label for place in places)
-        raise click.UsageError(f"Which step? Give --step N, for one of: {numbers}.")
-    told, back, drops = _retried(loaded, lake, places[0], threshold)
+    told, back, drops = _retried(loaded, lake, _place(loaded, step), threshold)
     if output is not None:
         _write_tables(output, {BACK: back, DROPS: drops})
         say(f"wrote {BACK} and {DROPS} into {output}")
@@ -134,6 +135,58 @@ def rethreshold(
         emit_json(told)
     else:
         click.echo(_render(told))
+
+
+@dedup.command(short_help="List the families of similar rows.")
+@config_argument
+@sets
+@_step("Needed where several deduplicate.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"So many rows. Default: {ROWS}; with --json or --output all.",
+)
+@click.option(
+    "--output", type=click.Path(dir_okay=False), metavar="FILE", help="Write them into this Parquet file."
+)
+@common
+def clusters(
+    *,
+    config: str,
+    overrides: tuple[str, ...],
+    step: int | None,
+    limit: int | None,
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """List the families of rows that verified pairs connect, from the pairs that the last run stored.
+
+    A row stays or has a twin that does; a family may have several that stay. With --json every row is one line.
+    """
+    import json
+
+    from pipeline import __version__
+    from pipeline.config import load
+    from pipeline.families import stored_clusters
+
+    loaded = load(config, overrides)
+    place = _place(loaded, step)
+    most = limit if limit or as_json or output else ROWS
+    tables = _first(stored_clusters(_lake(loaded), place.stage, place.at, __version__), most)
+    if output is not None:
+        _write_rows(output, tables)
+        say(f"wrote {output}")
+        return
+    empty = True
+    for table in tables:
+        for row in table.to_pylist():
+            if empty and not as_json:
+                click.echo(f"{'family':<32}  {'_id':<32}  state    {'twin':<32}  exact")
+            click.echo(json.dumps(row) if as_json else _line(row))
+            empty = False
+    if empty:
+        say("no families")
 
 
 def _lake(config: Config) -> Lake:
@@ -169,16 +222,43 @@ def _places(config: Config, number: int | None) -> list[_Place]:
     return places
 
 
+def _place(config: Config, number: int | None) -> _Place:
+    """The one match that is meant."""
+    places = _places(config, number)
+    if len(places) > 1:
+        numbers = ", ".join(place.label for place in places)
+        raise click.UsageError(f"Which step? Give --step N, for one of: {numbers}.")
+    return places[0]
+
+
 # ------------------------------------------------------------------------------------------------ audit
 
 
-def _measured(lake: Lake, place: _Place, rows: int) -> Audit:
+def _keep(lake: Lake, pipeline: str, made: list[Made]) -> None:
+    """Store audits, and show them in the last report; a lake that may only be read is measured all the same."""
+    from lake.errors import ConcurrentRunError, StorageError
+    from pipeline import __version__
+    from pipeline.report.audits import keep
+    from pipeline.report.report import refresh
+
+    try:
+        keep(lake, pipeline, made, __version__)
+        if (page := refresh(lake, pipeline)) is not None:
+            say(f"the report shows it: {page}")
+    except (StorageError, ConcurrentRunError) as error:
+        say(f"not kept in the lake: {error.what}")
+
+
+def _measured(lake: Lake, place: _Place, rows: int) -> Made:
     """Audit a step on what reaches it."""
+    from datetime import UTC, datetime
+
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from dedup.audit import Sampler, measure
     from lake.errors import MissingTableError
+    from pipeline.report.audits import Made
 
     source = lake.table(place.stage.source)
     if not source.exists:
@@ -187,6 +267,7 @@ def _measured(lake: Lake, place: _Place, rows: int) -> Audit:
             where=str(lake.uri),
             hint="start `gristmill run` first",
         )
+    version = source.data_version  # before the first row is read: what comes later is a change
     say(f"{place.label}: {source.count():,} rows of {place.stage.source}")
     sampler = Sampler(place.match, rows)
     few = source.count() <= rows
@@ -200,7 +281,9 @@ def _measured(lake: Lake, place: _Place, rows: int) -> Audit:
     parts = (
         held if few else [t.filter(pc.is_in(t.column("_id"), value_set=ids)) for t in _reaching(lake, place)]
     )
-    return measure(pa.concat_tables(parts, promote_options="permissive"), place.match, sampler)
+    found = measure(pa.concat_tables(parts, promote_options="permissive"), place.match, sampler)
+    settings = place.match.model_dump(mode="json")
+    return Made(place.label, source.name, version, settings, datetime.now(UTC), found)
 
 
 def _reaching(lake: Lake, place: _Place) -> Iterator[pa.Table]:
@@ -320,6 +403,24 @@ def _render(told: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+# --------------------------------------------------------------------------------------------- families
+
+
+def _first(tables: Iterator[pa.Table], limit: int | None) -> Iterator[pa.Table]:
+    """No more rows than ``limit``."""
+    for table in tables:
+        yield table if limit is None else table.slice(0, limit)
+        if limit is not None:
+            limit -= table.num_rows
+            if limit <= 0:
+                return
+
+
+def _line(row: dict[str, Any]) -> str:
+    state = "kept" if row["kept"] else f"dropped  {row['twin']}  {row['exact']:.3f}"
+    return f"{row['family']}  {row['_id']}  {state}"
+
+
 # -------------------------------------------------------------------------------------------------- files
 
 
@@ -330,6 +431,20 @@ def _write(path: str, text: str) -> None:
 
     try:
         Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError("cannot be written", where=path, why=error.strerror) from error
+
+
+def _write_rows(path: str, tables: Iterator[pa.Table]) -> None:
+    import pyarrow.parquet as pq
+
+    from dedup.result import CLUSTERS
+    from lake.errors import InputError
+
+    try:
+        with pq.ParquetWriter(path, CLUSTERS) as writer:
+            for table in tables:
+                writer.write_table(table)
     except OSError as error:
         raise InputError("cannot be written", where=path, why=error.strerror) from error
 

@@ -244,7 +244,7 @@ def test_endless_losing_ends(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Non
     lake.commit([Change("a", SCHEMA)], app="y", version=0)
     stale = snapshot(lake.storage, "a")
     lake.commit([Change("a", SCHEMA)], app="y", version=1)
-    monkeypatch.setattr(delta, "snapshot", lambda *_: stale)
+    monkeypatch.setattr(delta, "snapshot", lambda *_, **__: stale)
     with pytest.raises(ConcurrentRunError, match="under every attempt"):
         lake.commit(add(part), app="x", version=0)
     monkeypatch.undo()

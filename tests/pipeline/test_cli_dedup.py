@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from dedup import MinHash
+from dedup import MinHash, deduplicate
 from dedup.audit import audit
 from dedup.match import STATE
+from dedup.result import CLUSTERS
 from lake import Lake
 from pipeline.cli import cli
 
@@ -268,6 +269,69 @@ def test_rethreshold_of_what_was_not_run() -> None:
     assert done.exit_code == 1
     assert "gristmill run" in done.stderr
     assert "Traceback" not in done.output
+
+
+# ---------------------------------------------------------------- clusters
+
+
+def listed(*arguments: str) -> list[dict[str, Any]]:
+    done = gristmill("dedup", "clusters", *arguments, "--json")
+    assert done.exit_code == 0, done.output
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_clusters_are_those_of_the_rows_in_a_notebook(lake: Lake) -> None:
+    found = pa.Table.from_pylist(listed(), schema=CLUSTERS)
+    assert found.equals(deduplicate(long_rows(lake), MinHash(threshold=0.6)).clusters)
+    assert found.num_rows > 50
+    assert listed("--limit", "7") == found.slice(0, 7).to_pylist()
+    done = gristmill("dedup", "clusters", "--output", "families.parquet")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert pq.read_table("families.parquet").equals(found)
+
+
+def test_clusters_of_a_later_step_are_without_what_earlier_ones_dropped(lake: Lake) -> None:
+    steps = [LENGTH, "dedup.MinHash: {threshold: 0.75}", "dedup.MinHash: {threshold: 0.5, keep: [length]}"]
+    configure("gristmill.yaml", *steps, lake="./second")
+    assert gristmill("run", "--quiet").exit_code == 0
+    gone = dropped(Lake("second"), "2 dedup.MinHash")
+    rows = long_rows(lake)
+    left = rows.filter(pa.array([each not in gone for each in rows["_id"].to_pylist()]))
+    match = MinHash(threshold=0.5, keep=("length",))
+    found = listed("--step", "3")
+    assert found == deduplicate(left, match).clusters.to_pylist()
+    assert {row["_id"] for row in found if not row["kept"]} == dropped(Lake("second"), "3 dedup.MinHash")
+    assert len(gone) > 5
+    done = gristmill("dedup", "clusters")
+    assert done.exit_code == 2
+    assert "--step N" in done.stderr
+
+
+@pytest.mark.usefixtures("lake")
+def test_clusters_in_words() -> None:
+    done = gristmill("dedup", "clusters", "--limit", "5")
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["family", "_id", "state", "twin", "exact"]
+    assert len(lines) == 6
+    assert {line[68:72] for line in lines[1:]} == {"kept", "drop"}
+
+
+@pytest.mark.usefixtures("lake")
+def test_clusters_of_what_was_not_run() -> None:
+    for steps in ((LENGTH, FIRST.replace("0.6", "0.7")), (LENGTH, "dedup.MinHash: {threshold: 0.9}", FIRST)):
+        configure("other.yaml", *steps)
+        done = gristmill("dedup", "clusters", "other.yaml", "--step", str(len(steps)))
+        assert done.exit_code == 1
+        assert "gristmill run" in done.stderr
+        assert "Traceback" not in done.output
+
+
+def test_a_lake_without_families(lake: Lake) -> None:
+    configure("gristmill.yaml", LENGTH.replace("100", "9999"), FIRST, lake="./none")
+    assert gristmill("run", "--quiet").exit_code == 0
+    assert lake.uri != Lake("none").uri
+    assert listed() == []
+    assert "no families" in gristmill("dedup", "clusters").stderr
 
 
 # ---------------------------------------------------------------- the group

@@ -150,6 +150,24 @@ def test_a_small_batch_is_compared_with_what_shares_a_bucket_alone(
     assert kept.compared[-1]
 
 
+@pytest.mark.parametrize(("words", "kept_pairs"), [(20, True), (90, False)], ids=["last", "first"])
+def test_a_crowded_bucket_is_compared_anew_only_where_its_first_rows_change(
+    tmp_path: Path, words: int, kept_pairs: bool
+) -> None:
+    match = MinHash(threshold=0.5, bands=(4, 1))  # the page alone makes a bucket of most
+    kept = Kept(tmp_path, match)
+    rng = random.Random(4)
+
+    def page(extra: int) -> str:
+        return " ".join(WORDS[:60] + rng.choices(WORDS, k=extra))
+
+    kept.live["a.parquet"] = table_of([page(rng.randint(30, 60)) for _ in range(150)])
+    assert kept.run().equals(kept.anew())
+    kept.live["b.parquet"] = table_of([page(words) for _ in range(10)])  # the longest come first
+    assert kept.run().equals(kept.anew())
+    assert kept.compared[-1] is kept_pairs
+
+
 def test_an_index_part_of_another_version_is_refused(tmp_path: Path) -> None:
     kept = Kept(tmp_path, MinHash())
     kept.live["a.parquet"] = table_of(["one two three four five six"])

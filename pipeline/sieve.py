@@ -1,0 +1,106 @@
+"""A few keys or ids, found among the many of a corpus: one bit is looked at for each of the many.
+
+A sieve is a table of bits, of which the few set one each, that lets one value in 64 pass by chance; what
+passes is compared exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["Ids", "Keys", "Rows", "Sieve"]
+
+Keys = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int64]
+
+_BITS = 1 << 16  # the fewest of a sieve
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio: spreads the few bits of a digit
+_ID_BYTES = 32
+
+
+class Sieve:
+    """A few keys, to be found among many.
+
+    >>> Sieve(np.array([3, 5], np.uint64)).find(np.array([9, 5, 4, 3], np.uint64)).tolist()
+    [1, 3]
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        from dedup._pair_kernels import mark
+
+        self._keys = np.unique(keys)
+        self._bits = np.zeros(max(_BITS, 1 << (64 * len(keys)).bit_length()) // 8, np.uint8)
+        mark(self._keys, self._bits)
+
+    def find(self, keys: Keys) -> Rows:
+        """The places of those keys that are among the few."""
+        return self.match(keys)[0]
+
+    def match(self, keys: Keys) -> tuple[Rows, Rows]:
+        """The places of those keys that are among the few, and which of the few (ascending) each is."""
+        from dedup._pair_kernels import probe
+
+        if not len(self._keys):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        hit = np.empty(len(keys), np.bool_)
+        probe(keys, self._bits, hit)
+        passed = np.flatnonzero(hit)
+        place = np.minimum(np.searchsorted(self._keys, keys[passed]), len(self._keys) - 1)
+        same = self._keys[place] == keys[passed]
+        return passed[same], place[same]
+
+
+class Ids:
+    """A few ids, to be found among many.
+
+    >>> few = Ids(pa.array(["0" * 32, "f" * 32]))
+    >>> few.find(pa.chunked_array([["e" * 32, "f" * 32]])).tolist()
+    [1]
+    """
+
+    def __init__(self, ids: pa.Array | pa.ChunkedArray) -> None:
+        self._ids = pc.unique(ids)
+        self._sieve: Sieve | None = None
+        if (words := _words(self._ids)) is not None:
+            mixed = _mixed(words)
+            order = np.argsort(mixed)
+            if (np.diff(mixed[order]) > 0).all():  # no two ids have the same 64 bits
+                self._sieve, self._whole = Sieve(mixed), words[order]
+
+    def find(self, column: pa.ChunkedArray) -> Rows:
+        """The rows of a column of ids that hold one of the few."""
+        found, start = [np.empty(0, np.int64)], 0
+        for chunk in column.chunks:
+            found.append(start + self._find(chunk))
+            start += len(chunk)
+        return np.concatenate(found)
+
+    def _find(self, chunk: pa.Array) -> Rows:
+        words = None if self._sieve is None else _words(chunk)
+        if words is None or self._sieve is None:
+            return np.flatnonzero(pc.is_in(chunk, value_set=self._ids).to_numpy(zero_copy_only=False))
+        rows, which = self._sieve.match(_mixed(words))
+        same: npt.NDArray[np.bool_] = (words[rows] == self._whole[which]).all(axis=1)
+        return rows[same]
+
+
+def _words(ids: pa.Array) -> Keys | None:
+    """Ids of 32 bytes as four numbers each, shape (n, 4); None where they are something else."""
+    if not pa.types.is_string(ids.type) or ids.null_count:
+        return None
+    if not len(ids):
+        return np.empty((0, 4), np.uint64)
+    _, offsets, data = ids.buffers()
+    ends = np.frombuffer(offsets, np.int32, len(ids) + 1, 4 * ids.offset)
+    if ends[-1] - ends[0] != _ID_BYTES * len(ids) or (np.diff(ends) != _ID_BYTES).any():
+        return None
+    return np.frombuffer(data, np.uint64, 4 * len(ids), ends[0]).reshape(-1, 4)
+
+
+def _mixed(words: Keys) -> Keys:
+    """64 bits of each id: a hexadecimal digit has only four in a byte."""
+    mixed = (words[:, 0] * _ODD ^ words[:, 1]) * _ODD
+    return mixed ^ mixed >> np.uint64(32)
