@@ -32,7 +32,7 @@ from lake.schema import RECORD
 __all__ = ["Files", "Split", "Taken"]
 
 Format = Literal["auto", "jsonl", "csv", "parquet", "text", "images", "webdataset", "dicom"]
-Kind = Literal["int64", "float64", "string", "bool", "timestamp"]
+Kind = Literal["int64", "float64", "string", "bool", "timestamp", "json", "binary"]
 
 READER_VERSION = 1
 """Raised when the same file would give other rows than before."""

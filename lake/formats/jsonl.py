@@ -126,6 +126,8 @@ class _Reader:
 
     def _parse(self, data: bytes) -> pa.Table | None:
         how = self.how
+        if any(kind not in _EXPLICIT for _, kind in how.columns):
+            return None  # Arrow would have to know the type of any JSON
         explicit: dict[str, pa.DataType] = dict(self.strings)
         for name, kind in how.columns:
             explicit[name] = _EXPLICIT[kind]

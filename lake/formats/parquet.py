@@ -167,7 +167,7 @@ def _typed(column: pa.Array | None, name: str, kind: str, n: int, bad: dict[int,
     have = column.type
     if kind == "timestamp" and pa.types.is_timestamp(have) and have.tz is None:
         column = column.cast(pa.timestamp("us"), safe=False).cast(TYPES[kind])
-    exact = have == TYPES[kind] or (
+    exact = (have == TYPES[kind] and kind != "json") or (
         {"int64": pa.types.is_integer, "float64": pa.types.is_floating, "timestamp": pa.types.is_timestamp}
         .get(kind, pa.types.is_null)(have)
     )  # fmt: skip

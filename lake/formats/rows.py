@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +36,8 @@ TYPES = {
     "string": pa.string(),
     "bool": pa.bool_(),
     "timestamp": pa.timestamp("us", tz="UTC"),
+    "json": pa.string(),  # any value, as JSON text: boxes, say
+    "binary": pa.binary(),  # base64 where a format has text only
 }
 
 
@@ -223,22 +226,52 @@ def value_of(value: object, kind: str, name: str) -> Any:
         return None
     if kind == "string":
         return label_text(value, name)
-    if kind == "bool" and isinstance(value, bool):
-        return value
-    if kind == "int64" and isinstance(value, int) and not isinstance(value, bool) and value in _INT64:
-        return value
-    if kind == "float64" and isinstance(value, (int, float)) and not isinstance(value, bool):
+    found = _AS[kind](value)
+    if found is None:
+        raise BadRowError("wrong-type", f"column {name!r}: expected {kind}, found {_kind(value)}")
+    return found
+
+
+def _as_bool(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _as_int64(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value in _INT64 else None
+
+
+def _as_float64(value: object) -> float | None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _as_timestamp(value: object) -> datetime | None:
+    return timestamp(value) if isinstance(value, str) else None
+
+
+def _json_text(value: object) -> str:
+    """A value as JSON; a text that is JSON already stays as it is."""
+    if isinstance(value, str):
         try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if math.isfinite(number):
-            return number
-    if kind == "timestamp" and isinstance(value, str):
-        moment = timestamp(value)
-        if moment is not None:
-            return moment
-    raise BadRowError("wrong-type", f"column {name!r}: expected {kind}, found {_kind(value)}")
+            json.loads(value)
+        except ValueError:
+            return json.dumps(value, ensure_ascii=False)
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _bytes_of(value: object) -> bytes | None:
+    if isinstance(value, bytes):
+        return value
+    try:
+        return base64.b64decode(value, validate=True) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def timestamp(value: str) -> datetime | None:
@@ -249,6 +282,15 @@ def timestamp(value: str) -> datetime | None:
     except (ValueError, OverflowError):
         return None
 
+
+_AS: dict[str, Callable[[object], Any]] = {
+    "bool": _as_bool,
+    "int64": _as_int64,
+    "float64": _as_float64,
+    "timestamp": _as_timestamp,
+    "json": _json_text,
+    "binary": _bytes_of,
+}
 
 _CELLS = {
     "int64": re.compile(r"[+-]?[0-9]{1,19}"),
@@ -269,7 +311,7 @@ def cell_value(cell: str, kind: str, name: str) -> Any:
         return _WORDS[cell.lower()]
     if kind in _CELLS and _CELLS[kind].fullmatch(cell):
         return value_of(int(cell) if kind == "int64" else float(cell), kind, name)
-    if kind in {"string", "timestamp"}:
+    if kind in {"string", "timestamp", "json", "binary"}:
         return value_of(cell, kind, name)
     raise BadRowError("wrong-type", f"column {name!r}: expected {kind}, found other text")
 

@@ -512,3 +512,37 @@ def test_what_is_no_file_is_a_drop_and_is_not_waited_for(tmp_path: Path) -> None
     assert sorted(drop["_source"]["uri"] for drop in drops) == ["b.jsonl", "c.jsonl", "d.jsonl"]
     assert {drop["rule"] for drop in drops} == {"unreadable-file"}
     assert sum(outcome.table.num_rows for outcome in outcomes) == 1
+
+
+def test_columns_of_json_and_bytes(tmp_path: Path) -> None:
+    kinds = {"boxes": "json", "mask": "binary"}
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "a", "boxes": [[1, 2, 3, 4], {"bbox": [0, 0, 1, 1]}], "mask": "AAEC"}\n'
+        '{"text": "b", "boxes": "[[1, 2]]", "mask": null}\n'
+        '{"text": "c", "boxes": "no JSON"}\n'
+        '{"text": "d", "mask": "???"}\n'
+    )
+    rows, drops = read(tmp_path, "a.jsonl", columns=kinds)
+    assert [row["boxes"] for row in rows] == [
+        '[[1, 2, 3, 4], {"bbox": [0, 0, 1, 1]}]',
+        "[[1, 2]]",
+        '"no JSON"',
+    ]
+    assert [row["mask"] for row in rows] == [b"\x00\x01\x02", None, None]
+    assert [drop["rule"] for drop in drops] == ["wrong-type"]
+    parquet(
+        tmp_path / "b.parquet",
+        {
+            "text": ["e", "f"],
+            "boxes": pa.array([[[1.0, 2.0]], None], pa.list_(pa.list_(pa.float64()))),
+            "mask": pa.array([b"\x00\xff", b""], pa.large_binary()),
+        },
+    )
+    rows, drops = read(tmp_path, "b.parquet", columns=kinds)
+    assert [row["boxes"] for row in rows] == ["[[1.0, 2.0]]", None]
+    assert [row["mask"] for row in rows] == [b"\x00\xff", b""]
+    assert not drops
+    (tmp_path / "c.csv").write_text('text,boxes,mask\nx,"[[1, 2]]",AAEC\n')
+    rows, _ = read(tmp_path, "c.csv", columns=kinds)
+    assert [row["boxes"] for row in rows] == ["[[1, 2]]"]
+    assert [row["mask"] for row in rows] == [b"\x00\x01\x02"]
