@@ -26,7 +26,7 @@ help: ## show this list
 
 .venv/.dev: .venv/.core
 	@echo "Installing the development tools into .venv (once) ..."
-	@$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[albumentations,dicom,ray]' --group dev
+	@$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[albumentations,dicom,ray,text]' --group dev
 	@touch $@
 
 .PHONY: install

@@ -12,17 +12,19 @@ if TYPE_CHECKING:
     from augment.policy import Policy as Policy
     from augment.search import Learned as Learned
     from augment.targets import Targets as Targets
+    from augment.text.step import ApplyText as ApplyText
 
 # Name -> module. Imported on first use: `gristmill --help` must not load Arrow.
 _HOME = {
     "Apply": "augment.apply",
+    "ApplyText": "augment.text.step",
     "Learned": "augment.search",
     "Policy": "augment.policy",
     "Targets": "augment.targets",
     "op": "augment.custom",
 }
 
-__all__ = ["Apply", "Learned", "Policy", "Targets", "op", "presets"]
+__all__ = ["Apply", "ApplyText", "Learned", "Policy", "Targets", "op", "presets"]
 
 
 def __getattr__(name: str) -> object:

@@ -44,7 +44,7 @@ Function = Callable[..., Array]
 CODES = 10_000
 """Custom ops have codes from here on, given out in the order of their first use, in each process its own."""
 
-_ALBUMENTATIONS = "albumentations"
+_ALBUMENTATIONS, _NLPAUG = "albumentations", "nlpaug"
 _known: dict[str, Op] = {}
 _codes: dict[int, Op] = {}
 _trusted: set[str] = set()
@@ -189,6 +189,10 @@ def find(name: str) -> Op:
         from augment.bridges import albumentations as bridge
 
         row: Op = bridge.find(name, path.partition(".")[2], options)
+    elif path.partition(".")[0] == _NLPAUG:
+        from augment.bridges import nlpaug
+
+        row = nlpaug.find(name, path.partition(".")[2], options)
     else:
         row = _with_options(_in_module(path), name, options)
     return _enter(replace(row, code=_next_code(name)))

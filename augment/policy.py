@@ -31,9 +31,13 @@ from augment.ops import NAMES, Program, Space, describe, find
 from augment.schedule import Schedule
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from augment.compile import Compiled
     from augment.programs import Programs
     from augment.targets import Targets
+    from augment.text.fitted import Fitted
+    from augment.text.protect import Protect
 
 __all__ = ["Choice", "Policy", "SubPolicy"]
 
@@ -77,8 +81,8 @@ class Policy(Value):
     def _enough(self) -> Self:
         if self.distinct and self.draws > len(self.subpolicies):
             raise ValueError(f"{self.draws} distinct draws from {len(self.subpolicies)} sub-policies")
-        kinds = {find(choice.spelt).kind == "text" for sub in self.subpolicies for choice in sub.choices}
-        if len(kinds) > 1:
+        rows = [find(choice.spelt) for sub in self.subpolicies for choice in sub.choices]
+        if len({op.kind == "text" for op in rows if op.kind != "identity"}) > 1:
             raise ValueError("ops for images and ops for texts in one policy: write two policies")
         return self
 
@@ -94,7 +98,8 @@ class Policy(Value):
     @property
     def modality(self) -> Literal["image", "text"]:
         """What it is for; the ops of one policy are all for the same."""
-        return "text" if find(self.subpolicies[0].choices[0].spelt).kind == "text" else "image"
+        texts = any(find(choice.spelt).kind == "text" for sub in self.subpolicies for choice in sub.choices)
+        return "text" if texts else "image"
 
     @property
     def mixes(self) -> bool:
@@ -239,9 +244,34 @@ class Policy(Value):
         from augment import cpu
 
         cpu.check_device(device)
+        if self.modality == "text":
+            raise ValueError("a policy for texts: apply it with apply_texts")
         return cpu.execute(
             images, self.draw(ids, seed, epoch), space=self.space, resampling=self.resampling, targets=targets,
             partners=partners,
+        )  # fmt: skip
+
+    def apply_texts(
+        self,
+        texts: Any,
+        ids: object,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        fitted: Fitted | None = None,
+        labels: Any = None,
+        protect: Protect | None = None,
+        lexicon: Any = None,
+    ) -> pa.Array:
+        """Augment texts: what happens to one depends on its id, seed and epoch, on nothing else.
+
+        See :func:`augment.text.apply_texts` for the arguments.
+        """
+        from augment.text import apply_texts
+
+        return apply_texts(
+            self, texts, ids, seed=seed, epoch=epoch, fitted=fitted, labels=labels, protect=protect,
+            lexicon=lexicon,
         )  # fmt: skip
 
     def describe(self, program: Program) -> str:

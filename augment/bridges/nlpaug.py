@@ -97,11 +97,10 @@ def _frozen(options: Mapping[str, Any]) -> str:
 @cache
 def _made(path: str, options: str) -> Any:
     import json
-    from importlib import import_module
 
     kind = AUGMENTERS[path]
     try:
-        module = import_module(f"nlpaug.augmenter.{kind}")
+        from nlpaug.augmenter import char, word
     except ImportError as error:
         raise ValueError(
             f"ops of nlpaug need the package ({error}): pip install 'gristmill[text]', or pip install nlpaug"
@@ -112,7 +111,7 @@ def _made(path: str, options: str) -> Any:
             f"nlpaug.{path}: {_LEVEL[kind]} is what the magnitude says; name and verbose mean nothing here"
         )
     try:
-        made = getattr(module, path)(**given)
+        made = getattr(char if kind == "char" else word, path)(**given)
     except Exception as error:
         # It raises whatever comes: TypeError for arguments, LookupError and OSError for missing data.
         said = " ".join(str(error).split())[:300]

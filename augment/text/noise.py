@@ -15,11 +15,11 @@ _SHIFTS = (0.0, 0.5, 0.75, 1.25)  # how far each row of an ANSI keyboard stands 
 _NEAR = 1.26  # keys whose middles are nearer than that are neighbours
 
 _LOOKALIKE = """
-    0 o O D   1 l I i   2 z Z   5 s S   6 b G   8 B   9 g q
-    a o e   b h 6   c e o   d cl   e c o   f t   g q 9   h b n   i l j 1   j i   l 1 I i   m rn nn   n ri h   o
-    0 c e q g 9   r n   s 5   t f   u v ii   v u y   w vv   y v   z 2
-    B 8 R   C G   D O 0   E F   F E   G 6 C   I l 1   O 0 Q D   P F   Q O   S 5   T I   U V   V U   W VV   Z 2
-"""  # letter, then what it is read as; entries are three spaces apart
+    0 o O D; 1 l I i; 2 z Z; 5 s S; 6 b G; 8 B; 9 g q;
+    a o e; b h 6; c e o; d cl; e c o; f t; g q 9; h b n; i l j 1; j i; l 1 I i; m rn nn; n ri h; o 0 c e;
+    q g 9; r n; s 5; t f; u v ii; v u y; w vv; y v; z 2;
+    B 8 R; C G; D O 0; E F; F E; G 6 C; I l 1; O 0 Q D; P F; Q O; S 5; T I; U V; V U; W VV; Z 2
+"""  # a character, and what it is read as
 
 
 def _keyboard() -> dict[str, tuple[str, ...]]:
@@ -44,9 +44,7 @@ KEYBOARD: dict[str, tuple[str, ...]] = _keyboard()
 """The letters beside each letter of an ANSI keyboard."""
 
 OCR: dict[str, tuple[str, ...]] = {
-    entry.split()[0]: tuple(entry.split()[1:])
-    for entry in _LOOKALIKE.replace("\n", "   ").split("   ")
-    if entry.strip()
+    char: tuple(others) for char, *others in (entry.split() for entry in _LOOKALIKE.split(";"))
 }
 """What each letter or digit is misread as."""
 

@@ -6,8 +6,9 @@ bopomofo is cut into the fewest words that the lexicon (and the fitted vocabular
 stands alone. Web and mail addresses, @mentions and #tags are one token each. White space, punctuation and
 markup (``<br />``) are what stands between tokens; it stays where it is.
 
-*Sentences* end with ``. ! ?`` (full-width ones too), ``。`` or ``…`` and closing quotes behind it, with a line, or before markup. A
-full stop within a word, after an initial or a title, or before a small letter ends none.
+*Sentences* end with ``. ! ?`` (full-width ones too), ``。`` or ``…`` and closing quotes behind
+it, with a line, or before markup. A full stop within a word, after an initial or a title, or before a small
+letter ends none.
 
 *Words* are compared with ASCII letters folded; a lexicon's words are.
 """

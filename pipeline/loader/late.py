@@ -124,12 +124,12 @@ def _modalities(policy: Any) -> tuple[str, ...]:
 
 
 def _texts_of(policy: Any) -> Callable[..., list[str]]:
-    if hasattr(policy, "apply_texts"):
-        found: Callable[..., list[str]] = policy.apply_texts
+    def apply(*given: Any, **named: Any) -> list[str]:
+        made = policy.apply_texts(*given, **named)
+        found: list[str] = made.to_pylist() if hasattr(made, "to_pylist") else list(made)
         return found
-    from augment.text import apply_texts
 
-    return lambda *given, **named: apply_texts(policy, *given, **named).to_pylist()
+    return apply
 
 
 def resolve(policy: Any) -> Any:

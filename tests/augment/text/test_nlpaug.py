@@ -82,8 +82,27 @@ def test_errors(nlpaug):
 
 
 def test_without_the_package_it_is_said_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "nlpaug", None)
+    for name in ("nlpaug", "nlpaug.augmenter"):
+        monkeypatch.setitem(sys.modules, name, None)
     bridge._made.cache_clear()
     with pytest.raises(ValueError, match=r"pip install 'gristmill\[text\]'"):
         bridge.find("nlpaug.OcrAug", "OcrAug", {})
     bridge._made.cache_clear()
+
+
+def test_inside_a_policy_rows_do_not_depend_on_each_other() -> None:
+    pytest.importorskip("nlpaug")
+    from augment import Policy
+
+    choice = {"op": "nlpaug.KeyboardAug", "magnitude": [0.3, 1], "options": {"aug_char_max": 5}}
+    policy = Policy.model_validate({"subpolicies": [[choice], [{"op": "RandomSwap", "magnitude": 0.3}]]})
+    texts = [f"the quick brown fox number {i} jumps over the lazy dog" for i in range(20)]
+    whole = policy.apply_texts(texts, range(20), seed=3).to_pylist()
+    assert whole != texts
+    assert policy.apply_texts(texts[7:9], [7, 8], seed=3).to_pylist() == whole[7:9]
+    assert (
+        Policy.model_validate_json(policy.model_dump_json()).apply_texts(texts, range(20), seed=3).to_pylist()
+        == whole
+    )
+    with pytest.raises(ValueError, match="apply_texts"):
+        policy.apply(np.zeros((1, 4, 4, 3), np.uint8), [1])

@@ -392,6 +392,17 @@ def test_bytes_that_are_no_utf8_do_no_harm():
         execute(column, programs(op, 1, 0.5), lexicon=LEXICON, fitted=FITTED_ON, labels=["a"], ids=[1])
 
 
+def test_every_misprint_is_another_and_short():
+    for table in (KEYBOARD, OCR):
+        assert len(table) > 40
+        for char, others in table.items():
+            assert len(char) == 1
+            assert others
+            assert all(1 <= len(other) <= 2 and other.isalnum() and other != char for other in others)
+    assert set(KEYBOARD["g"]) == set("tyfhvb")
+    assert set(KEYBOARD["Q"]) == set("WA")
+
+
 def test_codes_and_names_are_fixed():
     assert [(op.code, op.name) for op in ROWS] == list(
         zip(
