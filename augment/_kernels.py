@@ -654,30 +654,38 @@ def _gather(src: Any, into: Any, span: Any, start: Any, step: Any) -> None:
     u, v = np.uint64(start[0]), np.uint64(start[1])
     du, dv = np.uint64(step[0]), np.uint64(step[1])
     half, width, channels = np.uint64(16), np.uint64(w), np.uint64(c)
-    first, stop = span[0], span[1]
-    if c == _RGB:
-        # Four values at once; the next pixel writes over the fourth. The row's last pixel has no next one, and
-        # the image's last none to read.
-        last = np.uint64(max(flat.size - 4, 0))
-        for x in range(first, stop - 1):
-            at = ((v >> half) * width + (u >> half)) * channels
-            to = np.uint64(x) * channels
-            if at <= last:
-                _move_four(flat, at, row, to)
-            else:
-                row[to] = flat[at]
-                row[to + np.uint64(1)] = flat[at + np.uint64(1)]
-                row[to + np.uint64(2)] = flat[at + np.uint64(2)]
-            u += du
-            v += dv
-        first = max(first, stop - 1)
-    for x in range(first, stop):
+    for x in range(span[0], span[1]):
         at = ((v >> half) * width + (u >> half)) * channels
         to = np.uint64(x) * channels
         for k in range(c):
             row[to + np.uint64(k)] = flat[at + np.uint64(k)]
         u += du
         v += dv
+
+
+@kernel
+def _gather_three(flat: Any, out: Any, to: Any, count: Any, start: Any, step: Any, places: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
+    """The same for three channels, ``out`` from ``to`` on: first all places, then four values at once.
+
+    The next pixel writes over the fourth; behind the last one there is none, and behind the image's last pixel
+    nothing to read. ``start`` ends in the width.
+    """
+    u, v, w = np.uint32(start[0]), np.uint32(start[1]), np.uint32(start[2])
+    du, dv, half = np.uint32(step[0]), np.uint32(step[1]), np.uint32(16)
+    most = np.uint32(0)
+    for i in range(count):  # modulo 2**32, in vectors
+        column = np.uint32(u + np.uint32(np.uint32(i) * du)) >> half
+        line = np.uint32(v + np.uint32(np.uint32(i) * dv)) >> half
+        place = np.uint32(np.uint32(3) * np.uint32(np.uint32(line * w) + column))
+        places[i] = place
+        most = max(most, place)
+    done = count - 1 if np.int64(most) + 4 <= flat.size else 0
+    for i in range(done):
+        _move_four(flat, np.int64(places[i]), out, to + 3 * i)
+    for i in range(done, count):
+        at = np.int64(places[i])
+        for k in range(3):
+            out[to + 3 * i + k] = flat[at + k]
 
 
 @kernel
@@ -688,17 +696,26 @@ def _nearest(src: Any, m: Any, dst: Any) -> None:
     xx = _fix(m[2] + m[0] * 0.5 + m[1] * 0.5)
     yy = _fix(m[5] + m[3] * 0.5 + m[4] * 0.5)
     rows, result = src.reshape(h, w * c), dst.reshape(h, w * c)
+    flat, out = src.reshape(h * w * c), dst.reshape(h * w * c)
+    places = np.empty(w, np.uint32)
+    small = c == _RGB and h * w < 1 << 30
     for y in range(h):
         low, high = _inside(xx, a0, w << 16, 0, w)
         low, high = _inside(yy, a3, h << 16, low, high)
+        low = min(low, w)
         high = max(low, high)
-        _fill(result[y, : low * c], 0)
-        _fill(result[y, high * c :], 0)
+        # Slices count references, which costs as much as some dozen pixels.
+        if low > 0:
+            _fill(result[y, : low * c], 0)
+        if high < w:
+            _fill(result[y, high * c :], 0)
         u, v = xx + low * a0, yy + low * a3
         if a0 == _UNIT and a3 == 0 and high > low:  # a piece of a row, as it is
             first = (u >> 16) * c
             _copy(rows[v >> 16, first : first + (high - low) * c], result[y, low * c : high * c])
-        else:
+        elif small and high > low:
+            _gather_three(flat, out, (y * w + low) * 3, high - low, (u, v, w), (a0, a3), places)
+        elif high > low:
             _gather(src, dst[y], (low, high), (u, v), (a0, a3))
         xx += a1
         yy += a4

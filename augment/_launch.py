@@ -15,7 +15,7 @@ from augment.compile import WARP
 from augment.output import Output
 from lake.gpu import cupy as _cupy
 
-__all__ = ["MOST_CHANNELS", "RUNS", "Job", "kind_of", "launch", "passes", "state_bytes"]
+__all__ = ["MOST_CHANNELS", "RUNS", "Job", "kind_of", "launch", "on_device", "passes", "state_bytes"]
 
 Array = npt.NDArray[Any]
 I64 = npt.NDArray[np.int64]
@@ -73,6 +73,11 @@ class _Card:
     threads: int
 
 
+def on_device(array: Any) -> bool:
+    """Whether an array is on a GPU, by the interface that all of them have."""
+    return hasattr(array, "__cuda_array_interface__")
+
+
 def kind_of(output: Output | None, bits: int) -> int:
     """The number by which the kernel knows a conversion."""
     if output is None or output.dtype == f"uint{bits}":
@@ -95,7 +100,7 @@ def passes(codes: I64) -> int:
 
 
 def launch(cupy: Any, jobs: Sequence[Job], output: Output | None) -> None:
-    """Carry out jobs in the current stream: one launch for all that are alike in channels, bits and resampling."""
+    """Carry out jobs in the current stream: those alike in channels, bits and resampling in one launch."""
     groups: dict[tuple[int, int, bool], list[Job]] = {}
     for job in jobs:
         groups.setdefault((job.bits, job.size[2], job.bilinear), []).append(job)
@@ -106,7 +111,9 @@ def launch(cupy: Any, jobs: Sequence[Job], output: Output | None) -> None:
 def _launch_alike(cupy: Any, jobs: list[Job], output: Output | None) -> None:
     bits, channels = jobs[0].bits, jobs[0].size[2]
     where = [
-        np.stack([job.sources, job.results, *(np.full(len(job.sources), side) for side in job.size[:2])], axis=1)
+        np.stack(
+            [job.sources, job.results, *(np.full(len(job.sources), side) for side in job.size[:2])], axis=1
+        )
         for job in jobs
     ]
     images = np.concatenate(where).astype(np.int64)
@@ -138,7 +145,8 @@ def _together(jobs: list[Job]) -> tuple[Any, Any]:
 
 
 def _host(array: Any) -> Array:
-    return array if isinstance(array, np.ndarray) else array.get()
+    found: Array = array.get() if on_device(array) else array
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +187,13 @@ class _Shared:
         pitch = -(-int((images[:, 2] * images[:, 3]).max()) * self.channels * (self.bits // 8) // 16) * 16
         scratch = self._bytes(2 * len(images) * pitch if several else 16)
         states = self._bytes(len(images) * state_bytes(self.bits, self.channels))
-        tiles = self.cupy.asarray(tiles_of(images))
+        tiles, where = self.cupy.asarray(tiles_of(images)), self.cupy.asarray(images)
+        codes, values = self.cupy.asarray(codes), self.cupy.asarray(values)
+        kernel.max_dynamic_shared_size_bytes = pool
         for turn in range(passes(known)):
             for mode, grid in ((BUILD, len(images)), (SCAN, len(tiles))):
                 self._call(
-                    kernel, grid, _BLOCK, pool, images, codes, values, scratch, pitch, states, 0, copies, mode,
+                    kernel, grid, _BLOCK, pool, where, codes, values, scratch, pitch, states, 0, copies, mode,
                     turn, tiles,
                 )  # fmt: skip
 
@@ -193,7 +203,7 @@ class _Shared:
         grid: int,
         block: int,
         pool: int,
-        images: I64,
+        images: Any,
         codes: Any,
         values: Any,
         scratch: Any,
@@ -216,9 +226,9 @@ class _Shared:
                 cupy.ascontiguousarray(cupy.asarray(codes, np.int64)),
                 cupy.ascontiguousarray(cupy.asarray(values, np.float64)), np.int32(codes.shape[1]),
                 np.int32(self.bilinear), np.int32(kind_of(output, self.bits)),
-                np.int32(output is not None and output.layout == "NCHW"), np.float32(1.0) / top, self.norm, scratch,
-                np.int64(pitch), states, np.int64(state_bytes(self.bits, self.channels)), counter, np.int32(grid),
-                np.int32(capacity), np.int32(copies), np.int32(mode), np.int32(turn),
+                np.int32(output is not None and output.layout == "NCHW"), np.float32(1.0) / top, self.norm,
+                scratch, np.int64(pitch), states, np.int64(state_bytes(self.bits, self.channels)), counter,
+                np.int32(grid), np.int32(capacity), np.int32(copies), np.int32(mode), np.int32(turn),
                 counter if tiles is None else tiles,
             ),
             shared_mem=pool,
@@ -244,8 +254,7 @@ class _Shared:
             if wanted <= room:
                 return wanted, copies, wanted + held + area
         fitting = bytes_each[bytes_each <= room]
-        capacity = -(-int(fitting.max(initial=0)) // 16) * 16
-        return capacity if capacity <= room else 0, 1, capacity + held + area
+        return self._pool(block, fitting if fitting.size else np.zeros(1, np.int64))
 
     def _resident(self, kernel: Any, block: int, pool: int) -> int:
         """Blocks that a multiprocessor holds at once."""
@@ -266,7 +275,7 @@ def tiles_of(images: I64) -> npt.NDArray[np.int32]:
 
 def _several_segments(codes: Any) -> bool:
     """Whether an image may need more than one pass that stores; at worst it is thought so in vain."""
-    if not isinstance(codes, np.ndarray):
+    if on_device(codes):
         return True
     stages, warps = (codes > 0).sum(axis=1), (codes == WARP).sum(axis=1)
     stencils = (codes == _STENCIL).any(axis=1)
@@ -277,8 +286,9 @@ def _several_segments(codes: Any) -> bool:
 def _card(device: int) -> _Card:
     has = _cupy().cuda.Device(device).attributes
     return _Card(
-        has["MultiProcessorCount"], has["MaxSharedMemoryPerBlockOptin"], has["MaxSharedMemoryPerMultiprocessor"],
-        has["MaxRegistersPerMultiprocessor"], has["MaxThreadsPerMultiProcessor"],
+        has["MultiProcessorCount"], has["MaxSharedMemoryPerBlockOptin"],
+        has["MaxSharedMemoryPerMultiprocessor"], has["MaxRegistersPerMultiprocessor"],
+        has["MaxThreadsPerMultiProcessor"],
     )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 - Boxes: a JSON array per row (a string column) or a list column. An item is ``[a, b, c, d]``, ``[a, b, c, d,
   rest ...]`` or an object with such numbers under ``bbox`` (as in COCO's annotations); what else it holds stays
   with it.
-- Keypoints: likewise ``[x, y]``, ``[x, y, rest ...]``; one that leaves the image becomes ``null`` in its place.
+- Keypoints: likewise ``[x, y]``, ``[x, y, rest ...]``; one that leaves the image becomes ``null`` in its place,
+  and ``null`` stays.
 - Masks: an encoded image (PNG) of the image's size in a binary column.
 """
 
@@ -40,7 +41,7 @@ class Annotated:
     Attributes:
         boxes: float64 (b, 4), in the format that the column has.
         box_items: what the boxes stood in.
-        keypoints: float64 (p, 2).
+        keypoints: float64 (p, 2), without those that are None in ``point_items``.
         point_items: what the keypoints stood in.
         mask: (h, w, k).
         text: whether boxes and keypoints came as JSON text.
@@ -70,7 +71,7 @@ def parse(
     box_items, as_text = _items(boxes, "bad-boxes")
     point_items, points_as_text = _items(keypoints, "bad-keypoints")
     corners = _numbers(box_items, _BOX, "bad-boxes")
-    points = _numbers(point_items, _POINT, "bad-keypoints")
+    points = _numbers([item for item in point_items if item is not None], _POINT, "bad-keypoints")
     try:
         check_boxes(corners, form, (shape[0], shape[1]))
     except ValueError as error:
@@ -90,9 +91,13 @@ def _items(value: Any, rule: str) -> tuple[list[Any], bool]:
             found = json.loads(value)
         except json.JSONDecodeError as error:
             raise BadAnnotationError(rule, f"no JSON at character {error.pos}: {error.msg}") from error
+        except (ValueError, RecursionError) as error:
+            raise BadAnnotationError(rule, "JSON with too many digits or levels") from error
         if not isinstance(found, list):
             raise BadAnnotationError(rule, f"JSON, but {type(found).__name__} instead of a list")
         return found, True
+    if not isinstance(value, (list, tuple)):
+        raise BadAnnotationError(rule, f"{type(value).__name__} instead of a list or JSON")
     return list(value), False
 
 
@@ -104,7 +109,10 @@ def _numbers(items: list[Any], count: int, rule: str) -> npt.NDArray[np.float64]
             raise BadAnnotationError(rule, f"item {i} has not {count} numbers")
         if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in part[:count]):
             raise BadAnnotationError(rule, f"item {i} has something else than numbers in its first {count}")
-        rows.append([float(v) for v in part[:count]])
+        try:
+            rows.append([float(v) for v in part[:count]])
+        except OverflowError as error:
+            raise BadAnnotationError(rule, f"item {i} has a number of too many digits") from error
     return np.array(rows, np.float64).reshape(-1, count)
 
 
@@ -143,8 +151,9 @@ def write(row: Annotated, moved: Targets, i: int) -> tuple[Any, Any]:
         numbers = [round(float(v), 6) for v in corners]
         boxes.append({**item, "bbox": numbers} if isinstance(item, dict) else [*numbers, *item[_BOX:]])
     points: list[Any] = []
-    seen = zip(row.point_items, np.asarray(moved.keypoints[i]), moved.visible[i], strict=True)  # type: ignore[index]  # given
-    for item, at, inside in seen:
+    seen = zip(np.asarray(moved.keypoints[i]), moved.visible[i], strict=True)  # type: ignore[index]  # given
+    for item in row.point_items:
+        at, inside = ((), False) if item is None else next(seen)
         points.append([*(round(float(v), 6) for v in at), *item[_POINT:]] if inside else None)
     return (
         json.dumps(boxes) if row.text[0] else boxes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
@@ -57,7 +58,8 @@ class Apply(Op):
         copies: how many per image.
         seed: of the draws.
         mask: a column with an encoded mask of the image's size, which geometric ops move along; "" for none.
-        boxes: a column with boxes, likewise; its forms: :mod:`augment.annotations`.
+        boxes: a column with boxes, likewise; its forms: :mod:`augment.annotations`. Where its numbers are
+            integers, moved ones are rounded.
         keypoints: a column with keypoints, likewise.
         box_format: how boxes are said: ``pascal_voc``, ``coco`` or ``yolo``.
         least_visible: share of its area that a box must have left, or it is dropped from the copy.
@@ -93,6 +95,22 @@ class Apply(Op):
         if self.resolved.mixes and not self.late:
             raise ValueError(
                 "MixUp and CutMix mix labels too, which a row has one of: let the loader (late: true)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _moved_columns(self) -> Self:
+        names = self._columns
+        for name in names:
+            if name.startswith("_") or name == "image" or names.count(name) > 1:
+                raise ValueError(
+                    f"{name!r} cannot move with the images: name columns of their own for mask, boxes and "
+                    "keypoints"
+                )
+        if names and self.late:
+            raise ValueError(
+                f"late: true leaves the images to the loader, which does not move {', '.join(names)}: make "
+                "copies"
             )
         return self
 
@@ -226,8 +244,25 @@ class Apply(Op):
         rows = table.drop_columns(list(renewed)).take(pa.array(origin, pa.int64()))
         for place, field in enumerate(table.schema):
             if field.name in renewed:
-                rows = rows.add_column(place, field, pa.array(renewed[field.name], field.type))
+                values = renewed[field.name]
+                if field.name in (self.boxes, self.keypoints) and _is_whole(field.type):
+                    values = _rounded(values)
+                rows = rows.add_column(place, field, pa.array(values, field.type))
         return _with_copies(rows, np.array(numbers, np.int32), words)
+
+
+def _is_whole(kind: pa.DataType) -> bool:
+    """Whether the numbers in lists of lists are integers."""
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_integer(kind))
+
+
+def _rounded(values: Any) -> Any:
+    """Numbers in nested lists, rounded half up."""
+    if isinstance(values, list):
+        return [_rounded(value) for value in values]
+    return math.floor(values + 0.5) if isinstance(values, float) else values
 
 
 def _with_copies(

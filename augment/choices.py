@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
@@ -79,7 +80,8 @@ class Choice(Value):
     options: dict[str, JsonValue] = Field(default={})
 
     def __hash__(self) -> int:
-        return hash(self.model_dump_json())
+        # Options are left out: equal ones are written in many ways (1 and 1.0, any order of the keys).
+        return hash((self.op, self.probability, self.magnitude, self.parameter, self.mirrored))
 
     @field_validator("op")
     @classmethod
@@ -92,7 +94,8 @@ class Choice(Value):
         # Equal behaviour, equal value: an op without magnitude has exactly one spelling.
         if isinstance(data, Mapping) and isinstance(data.get("op"), str) and "{" in data["op"]:
             path, options = split(data["op"])
-            data = {**data, "op": path, "options": {**options, **data.get("options", {})}}
+            more = data.get("options", {})
+            data = {**data, "op": path, "options": {**options, **more} if isinstance(more, Mapping) else more}
         if isinstance(data, Mapping) and (op := _found(data)) and not op.has_magnitude:
             return {**data, "magnitude": 0.0, "parameter": None, "mirrored": False}
         return data
@@ -119,7 +122,23 @@ class Choice(Value):
             raise ValueError("give a magnitude or a parameter, not both")
         for value in (self.magnitude, self.parameter):
             _ordered(value)
+        self._makes_sense()
         return self
+
+    def _makes_sense(self) -> None:
+        """Hold the parameter against what the op can do with."""
+        value, row = self.parameter, find(self.spelt)
+        if value is None:
+            return
+        if isinstance(value, Normal):
+            given = [end for end in (*value.means, value.low, value.high) if end is not None]
+        else:
+            ends = value.reach if isinstance(value, Schedule) else value
+            given = [*ends] if isinstance(ends, tuple) else [ends]
+        least, most = row.legal("wide", mirrored=self.mirrored)
+        if not least <= min(given) <= max(given) <= most:
+            wrong = min(given) if min(given) < least else max(given)
+            raise ValueError(f"{self.op} takes a parameter in {least:g} .. {most:g}, not {wrong:g}")
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
@@ -149,9 +168,12 @@ class Choice(Value):
         value = self.extent
         if isinstance(value, Schedule):
             raise TypeError("a choice with schedules has no draws of its own: take Policy.at(epoch)")
-        return (
-            law_of_magnitude(value) if self.parameter is None else law_of_parameter(value, self._range(space))
-        )
+        if self.parameter is None:
+            return law_of_magnitude(value)
+        low, high = find(self.spelt).legal(space, mirrored=self.mirrored)
+        if isinstance(value, Normal) and (low, high) != (-math.inf, math.inf):
+            value = value.within(low, high)
+        return law_of_parameter(value, self._range(space))
 
     @property
     def signed(self) -> bool:

@@ -65,6 +65,7 @@ class Compiled:
         values: float64 (n, k, 12): an inverse matrix (9), a channel matrix (12), a rectangle (4), parameters.
         keys: uint32 (n, k, 4): the random bits of a called function.
         programs: what it was made from.
+        fused: whether consecutive warps and matrices are one.
     """
 
     shape: Shape
@@ -75,6 +76,10 @@ class Compiled:
     keys: U32
     programs: Programs
     fused: bool = True
+
+    def __reduce__(self) -> Any:
+        """Pickle what it was made from: codes of custom ops mean something in this process only."""
+        return _again, (self.programs, self.shape, self.space, self.resampling, self.fused)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -92,6 +97,10 @@ class Compiled:
         from augment import cpu
 
         cpu.check_device(device)
+        if device == "cuda":
+            from augment import cuda
+
+            return cuda.run(self, images)
         return cpu.run(self, images)
 
     def stages(self, i: int) -> list[Stage]:
@@ -203,6 +212,10 @@ def compile_programs(
     )  # fmt: skip
 
 
+def _again(programs: Programs, shape: Shape, space: Space, resampling: Resampling, fused: bool) -> Compiled:
+    return compile_programs(programs, shape, space=space, resampling=resampling, fuse=fused)
+
+
 def _placed(programs: Programs, shape: Shape, space: Space, resampling: Resampling) -> tuple[I64, F64]:
     """Codes of stages and their values, op by op, before anything is fused."""
     codes = np.full(programs.codes.shape, ABSENT, np.int64)
@@ -241,14 +254,24 @@ def _found(step: Applied) -> Op:
 def _warps(first: F64, then: F64) -> F64:
     """The inverse matrix of both: the output looks through the second, then through the first."""
     made = np.zeros_like(first)
-    product = first[:, :9].reshape(-1, 3, 3) @ then[:, :9].reshape(-1, 3, 3)
-    made[:, :9] = (product / product[:, 2:, 2:]).reshape(-1, 9)
+    product = _product(first[:, :9].reshape(-1, 3, 3), then[:, :9].reshape(-1, 3, 3))
+    # Never by a negative number: what is in front of the camera stays there. It is 0 where the output's corner
+    # lies on the horizon.
+    scale = np.abs(product[:, 2:, 2:])
+    made[:, :9] = (product / np.where(scale > 0, scale, 1.0)).reshape(-1, 9)
     return made
 
 
 def _matrices(first: F64, then: F64) -> F64:
-    square = np.zeros((2, len(first), 4, 4))
-    square[:, :, 3, 3] = 1.0
-    square[0, :, :3], square[1, :, :3] = first.reshape(-1, 3, 4), then.reshape(-1, 3, 4)
-    product: F64 = (square[1] @ square[0])[:, :3].reshape(-1, VALUES)
-    return product
+    last = np.broadcast_to([[[0.0, 0.0, 0.0, 1.0]]], (len(first), 1, 4))
+    return _product(then.reshape(-1, 3, 4), np.concatenate([first.reshape(-1, 3, 4), last], axis=1)).reshape(
+        -1, VALUES
+    )
+
+
+def _product(a: F64, b: F64) -> F64:
+    """Products of matrices, summed in a fixed order: BLAS's order and fused additions depend on the machine."""
+    total = a[:, :, :1] * b[:, :1]
+    for k in range(1, b.shape[1]):
+        total = total + a[:, :, k : k + 1] * b[:, k : k + 1]
+    return total

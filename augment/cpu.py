@@ -39,6 +39,7 @@ from lake.errors import DeviceError
 from lake.parallel import cores, in_chunks
 
 if TYPE_CHECKING:
+    from augment.output import Output
     from augment.targets import Targets
 
 __all__ = ["check_device", "execute", "run", "shape_of", "threads"]
@@ -46,20 +47,21 @@ __all__ = ["check_device", "execute", "run", "shape_of", "threads"]
 Array = npt.NDArray[Any]
 
 _TOPS = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}
-_CHUNK = 1 << 19  # values that a thread takes at a time
+_CHUNK, _MOST = 1 << 19, 1 << 24  # values that a thread takes at a time, at least and at most
+_SHARES = 8  # of the batch, for each thread: some take longer than others
 _BATCH, _IMAGE = 4, 3  # dimensions
 
 
 def check_device(device: str) -> None:
-    """Refuse every device but the CPU, clearly and never silently.
+    """Refuse what is neither "cpu" nor "cuda", clearly and never silently.
 
     Raises:
         lake.errors.DeviceError: for any other device.
     """
-    if device != "cpu":
+    if device not in {"cpu", "cuda"}:
         raise DeviceError(
-            f"device {device!r} was asked for, but this release augments on the CPU only",
-            hint='pass device="cpu"; the bytes are defined by the ops, not by the device',
+            f"device {device!r} was asked for, but there are cpu and cuda",
+            hint="the GPU that works is CuPy's current device: with cupy.cuda.Device(1): ...",
         )
 
 
@@ -78,6 +80,7 @@ def execute(
     fuse: bool = True,
     targets: Targets | None = None,
     partners: Any = None,
+    output: Output | None = None,
 ) -> Any:
     """Carry out one program per image.
 
@@ -90,6 +93,7 @@ def execute(
         fuse: False: consecutive warps stay as many resamplings.
         targets: masks, boxes and keypoints that move along.
         partners: as many images of the same shapes, for MixUp and CutMix.
+        output: how the images are handed over; None: as they were given.
 
     Returns:
         New images: an array for an array, a list for a sequence. With targets, images and moved targets; with
@@ -122,14 +126,18 @@ def execute(
             from augment.mix import shares
 
             others = partners if isinstance(images, np.ndarray) else np.stack([partners[i] for i in numbers])
-            return run(compiled, some, partners=others), shares(compiled)
-        done = run(compiled, some)
+            return _handed(run(compiled, some, partners=others), output), shares(compiled)
+        done = _handed(run(compiled, some), output)
         return done, None if targets is None else _moved(compiled, targets.take(numbers), numbers)
 
     if isinstance(images, np.ndarray):
         result, rest = batch(range(len(images)), images)
         return result if rest is None else (result, rest)
     return _in_groups([np.asarray(image) for image in images], batch, targets, mixed=partners is not None)
+
+
+def _handed(images: Array, output: Output | None) -> Array:
+    return images if output is None else output.convert(images)
 
 
 def _in_groups(
@@ -233,7 +241,10 @@ def run(compiled: Compiled, images: Array, *, partners: Array | None = None) -> 
         else:
             _kernel(compiled, slice(start, stop), slice(None), four[start:stop], out[start:stop])
 
-    in_chunks(threads(), len(four), max(1, _CHUNK // four[0].size), work)
+    count, many = len(four), threads()
+    even = -(-count // (_SHARES * many)) if many > 1 else count
+    least, most = max(1, _CHUNK // four[0].size), max(1, _MOST // four[0].size)
+    in_chunks(many, count, min(max(even, least), most), work)
     return out.reshape(images.shape)
 
 

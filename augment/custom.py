@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib import import_module
@@ -45,6 +46,7 @@ CODES = 10_000
 """Custom ops have codes from here on, given out in the order of their first use, in each process its own."""
 
 _ALBUMENTATIONS, _NLPAUG = "albumentations", "nlpaug"
+_ARGUMENTS = 3  # an image, the parameter, the generator: what comes behind are options
 _known: dict[str, Op] = {}
 _codes: dict[int, Op] = {}
 _trusted: set[str] = set()
@@ -77,7 +79,15 @@ class CustomOp(Op):
 
     def move_mask(self, mask: Array, values: F64, key: U32) -> Array:
         """Move a mask along."""
-        return mask if self.mask_function is None else self._done(self.mask_function, mask, values, key)
+        if self.mask_function is None:
+            return mask
+        made = self._done(self.mask_function, mask, values, key)
+        if made.shape != mask.shape or made.dtype != mask.dtype:
+            raise ValueError(
+                f"{self.name} made a mask {made.dtype} {made.shape} of {mask.dtype} {mask.shape}: "
+                "an op keeps both"
+            )
+        return made
 
     def move_points(self, points: F64, values: F64, key: U32, size: tuple[int, int]) -> F64:
         """Where points of the source stand in the output.
@@ -93,6 +103,10 @@ class CustomOp(Op):
             self.points_function(points, float(values[0]), streams.generator(key), size, **self.options),
             np.float64,
         )
+        if made.shape != points.shape:
+            raise ValueError(
+                f"{self.name} made points of {made.shape} of {len(points)} points: an op keeps all of them"
+            )
         return made
 
     def _done(self, function: Function, image: Array, values: F64, key: U32) -> Array:
@@ -122,6 +136,8 @@ def op(
 ) -> Any:
     """Make an op of a function of an image, a parameter and a random generator.
 
+    An op that is defined anew (a cell of a notebook is run again) takes the place of the old one.
+
     Args:
         function: what is decorated, see :class:`CustomOp`. It has to stand in a module, under its own name.
         magnitude: the parameters at level 0, where it does least, and at level 1. None: the op is on or off.
@@ -136,21 +152,52 @@ def op(
 
     Returns:
         A :class:`CustomOp`; its ``name`` stands in policies.
+
+    Raises:
+        ValueError: another process could not find the function, or a magnitude or words are none.
+        TypeError: it is no function.
     """
+    if magnitude is not None:
+        _check_magnitude(magnitude)
+    try:
+        words.format(p=1.0)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"words say a parameter p, as '{{p:.1f}} px' does, not {words!r}") from error
 
     def made(function: Function) -> CustomOp:
-        name = f"{function.__module__}.{function.__qualname__}"
+        name = _path(function)
         ends = (Range(*magnitude, words, signed=signed, whole=whole),) * 2 if magnitude else (NONE, NONE)
         row = CustomOp(
             name, 0, "call", *ends, targets=GEOMETRY if mask or points else PIXELS,
             words=(inspect.getdoc(function) or "").partition("\n")[0], function=function, mask_function=mask,
             points_function=points, cuda=cuda,
         )  # fmt: skip
-        _enter(replace(row, code=_next_code(name)))
-        found: CustomOp = _known[name]  # type: ignore[assignment]  # just entered
+        found: CustomOp = _enter(row, anew=True)  # type: ignore[assignment]  # as it went in
         return found
 
     return made if function is None else made(function)
+
+
+def _path(function: Function) -> str:
+    """Under which name another process finds the function."""
+    if not hasattr(function, "__qualname__"):
+        kind = type(function).__name__
+        raise TypeError(f"augment.op makes an op of a function, not {kind}: write it with def")
+    name = f"{function.__module__}.{function.__qualname__}"
+    if "<" in function.__qualname__:
+        what = "is a lambda" if "<lambda>" in function.__qualname__ else "stands inside a function"
+        raise ValueError(
+            f"{name} {what}, which no other process finds by name: write it with def at the top of a module; "
+            "what differs goes into keyword arguments, which a policy sets as options"
+        )
+    return name
+
+
+def _check_magnitude(ends: Sequence[Any]) -> None:
+    if len(ends) != 2 or not all(isinstance(end, (int, float)) for end in ends):  # noqa: PLR2004  (a pair)
+        raise ValueError(f"magnitude={ends!r}: give two numbers, the parameters at level 0 and at level 1")
+    if not all(map(math.isfinite, ends)) or ends[0] == ends[1]:
+        raise ValueError(f"magnitude={ends!r}: the two must be finite, and differ")
 
 
 def split(spelt: str) -> tuple[str, dict[str, Any]]:
@@ -160,7 +207,11 @@ def split(spelt: str) -> tuple[str, dict[str, Any]]:
     ('albumentations.CLAHE', {'clip_limit': 3})
     """
     path, brace, rest = spelt.partition("{")
-    return path, json.loads(brace + rest) if brace else {}
+    try:
+        return path, json.loads(brace + rest) if brace else {}
+    except json.JSONDecodeError as error:
+        what = f"{error.msg} at character {error.pos}"
+        raise ValueError(f"the options behind {path} are no JSON: {what}") from error
 
 
 def spell(path: str, options: Mapping[str, Any]) -> str:
@@ -195,7 +246,7 @@ def find(name: str) -> Op:
         row = nlpaug.find(name, path.partition(".")[2], options)
     else:
         row = _with_options(_in_module(path), name, options)
-    return _enter(replace(row, code=_next_code(name)))
+    return _enter(row)
 
 
 def by_code(code: int) -> Op:
@@ -233,21 +284,22 @@ def _in_module(path: str) -> CustomOp:
 def _with_options(row: CustomOp, name: str, options: dict[str, Any]) -> CustomOp:
     if not options:
         return row
-    known = inspect.signature(row.function).parameters
-    wrong = [key for key in options if key not in known]
-    if wrong:
-        raise ValueError(
-            f"{row.name} takes no option {wrong[0]!r}; it has {', '.join(list(known)[3:]) or 'none'}"
-        )
+    known = list(inspect.signature(row.function).parameters.values())[_ARGUMENTS:]
+    names = [one.name for one in known if one.kind in {one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD}]
+    wrong = [key for key in options if key not in names]
+    if wrong and not any(one.kind is one.VAR_KEYWORD for one in known):
+        raise ValueError(f"{row.name} takes no option {wrong[0]!r}; it has {', '.join(names) or 'none'}")
     return replace(row, name=name, options=MappingProxyType(options))
 
 
-def _next_code(name: str) -> int:
+def _enter(row: Op, *, anew: bool = False) -> Op:
+    """Know an op from now on, with a code of its own: threads may look for many at once."""
     with _lock:
-        return _known[name].code if name in _known else CODES + len(_codes)
-
-
-def _enter(row: Op) -> Op:
-    with _lock:
+        old = _known.get(row.name)
+        if old is not None and not anew:
+            return old
+        for name in [name for name in _known if name.startswith(f"{row.name}{{")]:
+            del _known[name]  # with options: made of what it was before
+        row = replace(row, code=CODES + len(_codes) if old is None else old.code)
         _known[row.name] = _codes[row.code] = row
         return row

@@ -82,7 +82,7 @@ def clamped(value: Extent | Normal | Schedule, low: float, high: float) -> Exten
     """
 
     def clip(number: float) -> float:
-        return min(max(number, low), high)
+        return float(min(max(number, low), high))
 
     if isinstance(value, Normal):
         return value.within(low, high)

@@ -23,6 +23,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from augment import rng
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from augment.compile import Compiled
+    from augment.output import Output
     from augment.programs import Programs
     from augment.targets import Targets
     from augment.text.fitted import Fitted
@@ -87,7 +89,7 @@ class Policy(Value):
         return self
 
     def __hash__(self) -> int:
-        return hash(self.digest)
+        return hash((self.subpolicies, self.draws, self.bins, self.space))  # the digest tells 1 from 1.0
 
     @property
     def digest(self) -> str:
@@ -104,7 +106,12 @@ class Policy(Value):
     @property
     def mixes(self) -> bool:
         """Whether some op needs a partner for each image: MixUp or CutMix."""
-        return any(find(choice.spelt).kind == "mix" for sub in self.subpolicies for choice in sub.choices)
+        return bool(self.mixing)
+
+    @property
+    def mixing(self) -> tuple[str, ...]:
+        """The ops that need a partner for each image."""
+        return tuple(name for name in self.ops if find(name).kind == "mix")
 
     @property
     def ops(self) -> tuple[str, ...]:
@@ -200,11 +207,19 @@ class Policy(Value):
             epoch: 0 .. 2**32 - 1.
             bits: 8 or 16.
             fuse: False: every op on its own.
+
+        Raises:
+            ValueError: a size or a number of bits that images do not have.
         """
         from augment.compile import compile_programs
         from augment.ops import Shape
 
-        h, w, c = (*size, 3)[:3]
+        given: tuple[Any, ...] = tuple(np.atleast_1d(size).tolist())
+        if len(given) not in {2, 3} or not all(isinstance(side, int) and side >= 0 for side in given):
+            raise ValueError(f"size={size!r}: give (height, width) or (height, width, channels)")
+        if bits not in {8, 16}:
+            raise ValueError(f"bits={bits}: give 8 or 16")
+        h, w, c = (*given, 3)[:3]
         shape = Shape(h, w, c, (1 << bits) - 1)
         programs = self.draw(ids, seed, epoch)
         return compile_programs(programs, shape, space=self.space, resampling=self.resampling, fuse=fuse)
@@ -218,6 +233,7 @@ class Policy(Value):
         epoch: int = 0,
         targets: Targets | None = None,
         partners: Any = None,
+        output: Output | None = None,
         device: str = "cpu",
     ) -> Any:
         """Augment images: what happens to one depends on its id, seed and epoch, on nothing else.
@@ -230,14 +246,16 @@ class Policy(Value):
             epoch: 0 .. 2**32 - 1.
             targets: masks, boxes and keypoints, which geometric ops move along.
             partners: as many images of the same shapes, for MixUp and CutMix (:mod:`augment.mix`).
-            device: "cpu".
+            output: how the images are handed over, see :class:`augment.Output`; None: as they were given.
+            device: "cpu" or "cuda": the same bytes. On the GPU images stay where they are, and there are neither
+                targets nor partners.
 
         Returns:
             New images, the same kind as given. With targets: the images, and the targets as they are now. With
             partners: the images, and of each label the share that is the partner's, float64 (n,).
 
         Raises:
-            lake.errors.DeviceError: for any other device.
+            lake.errors.DeviceError: for any other device, or where there is none.
             ValueError: the numbers of images and ids differ, or a shape is none of those above.
             TypeError: for another dtype.
         """
@@ -246,9 +264,19 @@ class Policy(Value):
         cpu.check_device(device)
         if self.modality == "text":
             raise ValueError("a policy for texts: apply it with apply_texts")
+        if partners is None and (now := self.at(epoch)).draws and now.mixing:
+            raise ValueError(
+                f"{now.mixing[0]} mixes an image with another one: give partners=, one for each image"
+            )
+        if device == "cuda":
+            from augment import cuda
+
+            if targets is not None or partners is not None:
+                raise ValueError("on a GPU neither targets move nor partners mix: take device='cpu'")
+            return cuda.apply(self, images, ids, seed=seed, epoch=epoch, output=output)
         return cpu.execute(
             images, self.draw(ids, seed, epoch), space=self.space, resampling=self.resampling, targets=targets,
-            partners=partners,
+            partners=partners, output=output,
         )  # fmt: skip
 
     def apply_texts(
@@ -307,7 +335,10 @@ class Policy(Value):
         self, *, only: Iterable[str] | None = None, ceilings: Mapping[str, float] | None = None
     ) -> Policy:
         """The policy with only these ops, each up to its ceiling: what a screen has found harmless."""
-        kept = self if only is None else self.without(set(self.ops) - {_named(name) for name in only})
+        if only is None:
+            return self.with_ceilings(ceilings or {})
+        wanted = {_named(name) for name in only}
+        kept = self._mapped(lambda choice: choice if {choice.op, choice.spelt} & wanted else None)
         return kept.with_ceilings(ceilings or {})
 
     def _mapped(self, change: Callable[[Choice], Choice | None]) -> Policy:

@@ -3,20 +3,20 @@
 // What the stages mean stands in augment/cpu.py; augment/_kernels.py is the same for the CPU, and the bits are
 // equal: all is integers, or float and double in the same order (compile with --fmad=false).
 //
-// A program is cut into *segments*, each of which reads an image once and writes it once: point operations (runs
-// of tables, Color, matrices, rectangles), at most one warp, and point operations behind it; a stencil begins a
-// segment. A pixel of the output is found from where it comes from, so a warp and all tables around it are one
-// pass. Between segments an image lies in a scratch image of the block, which stays in the L2 cache. Within a
-// segment each table that depends on the pixels (Contrast's mean, a histogram) needs a pass over them before the
-// one that stores; consecutive tables share one histogram, which is pushed through them.
+// A program is cut into *segments*, each of which reads an image once and writes it once: point operations
+// (runs of tables, Color, matrices, rectangles), at most one warp, and point operations behind it; a stencil
+// begins a segment. A pixel of the output is found from where it comes from, so a warp and all tables around it
+// are one pass. Between segments an image lies in a scratch image of the block, which stays in the L2 cache.
+// Within a segment each table that depends on the pixels (Contrast's mean, a histogram) needs a pass over them
+// before the one that stores; consecutive tables share one histogram, which is pushed through them.
 //
 // Three ways to run the same walk through a program (mode):
 //
 //   WHOLE  a block takes one image after the other, from a counter, and does all that is to be done to it. The
-//          image is brought into shared memory first where it fits (capacity): passes over it, and the gathers of
-//          a warp, which would each touch another line of the cache, are served from there.
-//   SCAN   many blocks to an image, for images that are large or few: each does pass number `turn` over the rows
-//          of its tile; then
+//          image is brought into shared memory first where it fits (capacity): passes over it, and the gathers
+//          of a warp, which would each touch another line of the cache, are served from there.
+//   SCAN   many blocks to an image, for images that are large or few: each does pass number `turn` over the
+//          rows of its tile; then
 //   BUILD  one block an image makes the tables that the next pass needs. The host launches BUILD, SCAN in turn.
 //
 // A thread works on four pixels that follow each other: their bytes are whole 32-bit words at any number of
@@ -71,7 +71,7 @@ enum Sink { STORE, HISTOGRAM, LUMA };
 enum Loop { STRAIGHT, TURNED, ANY };
 enum Goal { PIXELS, CONVERTED, STATISTICS, EVERY };
 enum Way { FIXED, RUNNING, PROJECTIVE, BILINEAR };
-enum Kind { SAME, WIDER, NARROWER, HALF, BRAIN, FLOAT };  // augment/cuda.py has these numbers too
+enum Kind { SAME, WIDER, NARROWER, HALF, BRAIN, FLOAT };  // augment/_launch.py has these too
 enum Code {
     RUN_OF_TABLES = 0,
     WARP = 1,
@@ -113,7 +113,7 @@ struct Segment {
     Stage stages[STAGES];
 };
 
-// What a pass over the pixels brings, and the tables: in shared memory or in global. augment/cuda.py has its size.
+// What a pass over the pixels brings, and the tables: in shared memory or in global. Its size: _launch.py.
 struct State {
     u64* luma;
     u32 *counts, *moved;
@@ -142,7 +142,7 @@ __device__ __forceinline__ bool is_table(i64 code) {
 
 __device__ __forceinline__ bool counts_pixels(i64 code) { return code == AUTOCONTRAST || code == EQUALIZE; }
 
-// --- arithmetic -----------------------------------------------------------------------------------------------
+// --- arithmetic ----------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ u32 blend(int base, int value, float factor) {
     const float mixed = (float)base + factor * (float)(value - base);
@@ -150,7 +150,9 @@ __device__ __forceinline__ u32 blend(int base, int value, float factor) {
     return (u32)(int)(least < (float)TOP ? least : (float)TOP);
 }
 
-__device__ __forceinline__ u32 luma(u32 r, u32 g, u32 b) { return (19595u * r + 38470u * g + 7471u * b + 32768u) >> 16; }
+__device__ __forceinline__ u32 luma(u32 r, u32 g, u32 b) {
+    return (19595u * r + 38470u * g + 7471u * b + 32768u) >> 16;
+}
 
 // L of a pixel: of RGB the weighted sum, else the rounded mean.
 __device__ __forceinline__ u32 grey_of(const u32 (&v)[MOST], int c) {
@@ -199,7 +201,7 @@ __device__ __forceinline__ void place(const Shape& shape, i64 p, int& x, int& y)
     x = (int)(p - row * shape.width);
 }
 
-// --- a segment ------------------------------------------------------------------------------------------------
+// --- a segment -----------------------------------------------------------------------------------------------
 
 __device__ void set_warp(Warp& warp, const double* m, const Shape& shape, bool bilinear) {
     const double w = shape.width, h = shape.height;
@@ -267,7 +269,7 @@ __device__ void cut(Segment& s, const i64* codes, const double* values, int slot
     for (s.last = true; slot < slots; slot++) s.last &= codes[slot] <= 0;
 }
 
-// --- from pixels to pixels ------------------------------------------------------------------------------------
+// --- from pixels to pixels -----------------------------------------------------------------------------------
 
 typedef u32 Four[GROUP][MOST];
 
@@ -402,9 +404,9 @@ __device__ __forceinline__ void between(const Segment& s, const Pixel* src, cons
 }
 
 // Where four pixels of the output come from, by one of the three ways of the nearest neighbour.
-__device__ __forceinline__ void fetch(const Segment& s, const Pixel* src, const Shape& shape, const Pixel* tables,
-                                      int (&sx)[GROUP], int (&sy)[GROUP], const bool (&inside)[GROUP], Four& v,
-                                      int c) {
+__device__ __forceinline__ void fetch(const Segment& s, const Pixel* src, const Shape& shape,
+                                      const Pixel* tables, int (&sx)[GROUP], int (&sy)[GROUP],
+                                      const bool (&inside)[GROUP], Four& v, int c) {
     UNROLL for (int j = 0; j < GROUP; j++) {
         if (!inside[j]) sx[j] = sy[j] = 0;
         read_pixel(src + ((i64)sy[j] * shape.width + sx[j]) * c, v[j], c);
@@ -417,8 +419,9 @@ __device__ __forceinline__ void fetch(const Segment& s, const Pixel* src, const 
 
 // What four pixels are after the stages below `upto`. LOOP: no warp and no stencil, a warp in 16.16, or any.
 template <int LOOP>
-__device__ __forceinline__ void evaluate(const Segment& s, const Warp& warp, const Pixel* src, const Shape& shape,
-                                         const Pixel* tables, int upto, bool warped, i64 p, int there, Four& v) {
+__device__ __forceinline__ void evaluate(const Segment& s, const Warp& warp, const Pixel* src,
+                                         const Shape& shape, const Pixel* tables, int upto, bool warped, i64 p,
+                                         int there, Four& v) {
     const int c = channels_of(shape);
     int x[GROUP] = {0, 0, 0, 0}, y[GROUP] = {0, 0, 0, 0};
     if (LOOP != STRAIGHT || s.placed) {
@@ -478,7 +481,7 @@ __device__ __forceinline__ void evaluate(const Segment& s, const Warp& warp, con
     point(s, s.before, upto, tables, v, x, y, c);
 }
 
-// --- from pixels to the output --------------------------------------------------------------------------------
+// --- from pixels to the output -------------------------------------------------------------------------------
 
 __device__ __forceinline__ u32 bits_of(float value) {
     union {
@@ -532,13 +535,14 @@ __device__ __forceinline__ void put(u8* to, const u32* values) {
         u32 packed[words];
         UNROLL for (int i = 0; i < words; i++) {
             packed[i] = 0;
-            UNROLL for (int b = 0; b < 4 / SIZE; b++) packed[i] |= values[i * (4 / SIZE) + b] << (8 * SIZE * b % 32);
+            UNROLL for (int b = 0; b < 4 / SIZE; b++)
+                packed[i] |= values[i * (4 / SIZE) + b] << (8 * SIZE * b % 32);
         }
         if (words % 4 == 0 && ((u64)to & 15) == 0) {
             UNROLL for (int i = 0; i < words / 4; i++) {
                 uint4 four;
-                four.x = packed[4 * i], four.y = packed[(4 * i + 1) % words], four.z = packed[(4 * i + 2) % words];
-                four.w = packed[(4 * i + 3) % words];
+                four.x = packed[4 * i], four.y = packed[(4 * i + 1) % words];
+                four.z = packed[(4 * i + 2) % words], four.w = packed[(4 * i + 3) % words];
                 ((uint4*)to)[i] = four;
             }
         } else if (words % 2 == 0 && ((u64)to & 7) == 0) {
@@ -557,12 +561,15 @@ __device__ __forceinline__ void put(u8* to, const u32* values) {
 }
 
 // One value: where four pixels are not there. A function of its own, to keep the code of the loops short.
-__device__ __noinline__ void put_one(u8* target, const Shape& shape, const Output& out, i64 p, int k, u32 value) {
+__device__ __noinline__ void put_one(u8* target, const Shape& shape, const Output& out, i64 p, int k,
+                                     u32 value) {
     const int c = channels_of(shape);
     const i64 at = out.planar ? k * shape.pixels + p : p * c + k;
     const int kind = out.kind;
-    if (kind == HALF || kind == BRAIN) {
-        ((u16*)target)[at] = (u16)(kind == HALF ? converted<HALF>(value, k, c, out) : converted<BRAIN>(value, k, c, out));
+    if (kind == HALF) {
+        ((u16*)target)[at] = (u16)converted<HALF>(value, k, c, out);
+    } else if (kind == BRAIN) {
+        ((u16*)target)[at] = (u16)converted<BRAIN>(value, k, c, out);
     } else if (kind == FLOAT) {
         ((u32*)target)[at] = converted<FLOAT>(value, k, c, out);
     } else if (kind == WIDER) {
@@ -635,7 +642,7 @@ __device__ __forceinline__ void store_together(u8* target, u32* staged, const u3
     __syncwarp();
 }
 
-// --- passes ---------------------------------------------------------------------------------------------------
+// --- passes --------------------------------------------------------------------------------------------------
 
 struct Pass {
     int sink, upto;
@@ -658,9 +665,9 @@ __device__ __forceinline__ void gather(const Pass& pass, const Shape& shape, i64
 }
 
 // One row after the other, as Pillow's running sums go: for coordinates that 16.16 does not hold.
-__device__ __noinline__ void scan_running(const Segment& s, const Pass& pass, const Pixel* src, const Shape& shape,
-                             const Pixel* tables, int first, int last, const Output& out, u8* target, u32* bins,
-                             int copies, u64& total) {
+__device__ __noinline__ void scan_running(const Segment& s, const Pass& pass, const Pixel* src,
+                                          const Shape& shape, const Pixel* tables, int first, int last,
+                                          const Output& out, u8* target, u32* bins, int copies, u64& total) {
     const int c = channels_of(shape), w = shape.width;
     const double* m = s.warp.m;
     double x0 = m[2] + m[0] * 0.5 + m[1] * 0.5, y0 = m[5] + m[3] * 0.5 + m[4] * 0.5;
@@ -748,9 +755,9 @@ __device__ __forceinline__ u64 scan_for(const Work& work, bool pixels) {
 }
 
 // A pass over the rows first .. last - 1. Sums and counts go to `state`, by additions.
-__device__ void scan(const Segment& s, const Pass& pass, const Pixel* src, const Shape& shape, const State& state,
-                     const Pixel* tables, int first, int last, const Output& out, u8* target, u32* area,
-                     int copies) {
+__device__ void scan(const Segment& s, const Pass& pass, const Pixel* src, const Shape& shape,
+                     const State& state, const Pixel* tables, int first, int last, const Output& out,
+                     u8* target, u32* area, int copies) {
     const int c = channels_of(shape), thread = threadIdx.x;
     const Warp& warp = s.warp;
     u32* bins = BITS == 8 ? area : state.counts;
@@ -789,7 +796,7 @@ __device__ void scan(const Segment& s, const Pass& pass, const Pixel* src, const
     __syncthreads();
 }
 
-// --- tables ---------------------------------------------------------------------------------------------------
+// --- tables --------------------------------------------------------------------------------------------------
 
 // An entry of a table that needs no histogram.
 __device__ u32 plain(i64 code, const double* values, i64 base, int v) {
@@ -852,8 +859,8 @@ __device__ void equalize(const u32* counts, Pixel* step, int low, int high, u64 
 }
 
 // Put one more table behind the run at `tables`; `push`: the histogram is needed again.
-__device__ __noinline__ void append(i64 code, const double* values, const State& state, Pixel* tables, const Shape& shape,
-                       bool push, u32* area) {
+__device__ __noinline__ void append(i64 code, const double* values, const State& state, Pixel* tables,
+                                    const Shape& shape, bool push, u32* area) {
     __shared__ u32 ends[2];
     const int c = channels_of(shape), thread = threadIdx.x;
     const i64 base = code == CONTRAST ? (i64)((double)*state.luma / (double)shape.pixels + 0.5) : 0;
@@ -893,7 +900,7 @@ __device__ __noinline__ void append(i64 code, const double* values, const State&
     }
 }
 
-// --- programs -------------------------------------------------------------------------------------------------
+// --- programs ------------------------------------------------------------------------------------------------
 
 __device__ State state_at(u8* at, int c) {
     State made;
@@ -920,7 +927,8 @@ __device__ void bring(const u8* from, u8* into, i64 bytes) {
         for (i = 4 * units + threadIdx.x; i < words; i += BLOCK) ((u32*)into)[i] = ((const u32*)from)[i];
         for (i = 4 * words + threadIdx.x; i < bytes; i += BLOCK) into[i] = from[i];
     } else {
-        for (i = threadIdx.x; i < bytes / (int)sizeof(Pixel); i += BLOCK) ((Pixel*)into)[i] = ((const Pixel*)from)[i];
+        const i64 values = bytes / (int)sizeof(Pixel);
+        for (i = threadIdx.x; i < values; i += BLOCK) ((Pixel*)into)[i] = ((const Pixel*)from)[i];
     }
 }
 
@@ -928,10 +936,10 @@ __device__ void bring(const u8* from, u8* into, i64 bytes) {
 // codes (n, slots), values (n, slots, 12): see augment/compile.py.
 // scratch: two images of `pitch` bytes for each block (WHOLE) or image; states: likewise one State each.
 // tiles: (blocks, 3), SCAN only: image, first row, row behind the last.
-extern "C" __global__ void __launch_bounds__(BLOCK)
+extern "C" __global__ void __launch_bounds__(BLOCK, BLOCK < 512 ? 512 / BLOCK : 1)  // 128 registers
     augment(const i64* images, i64 n, int channels, const i64* codes, const double* values, int slots,
-            int bilinear, int kind, int planar, float scale, const float* norm, u8* scratch, i64 pitch, u8* states,
-            i64 state_bytes, u32* counter, int grid, int capacity, int copies, int mode, int turn,
+            int bilinear, int kind, int planar, float scale, const float* norm, u8* scratch, i64 pitch,
+            u8* states, i64 state_bytes, u32* counter, int grid, int capacity, int copies, int mode, int turn,
             const int* tiles) {
     SHARED_POOL;
     __shared__ Segment segment;
@@ -1024,7 +1032,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
                         if (code[next] > 0 && !is_table(code[next])) break;
                         push |= counts_pixels(code[next]);
                     }
-                    append(op, value + 12 * slot, state, state.tables + (i64)run * c * LEVELS, shape, push, area);
+                    Pixel* const tables = state.tables + (i64)run * c * LEVELS;
+                    append(op, value + 12 * slot, state, tables, shape, push, area);
                 }
             }
             if (s.last) break;

@@ -84,7 +84,15 @@ class Programs(Sequence[tuple[Applied, ...]]):
 
     def __reduce__(self) -> Any:
         """Pickle by names: codes of custom ops mean something in this process only."""
-        return Programs.of, (list(self),)
+        return _unpickled, (list(self),)
 
     def __iter__(self) -> Iterator[tuple[Applied, ...]]:
         return (self[i] for i in range(len(self)))
+
+
+def _unpickled(programs: Sequence[Program]) -> Programs:
+    from augment.custom import trust
+
+    for name in {step.op for program in programs for step in program}:
+        trust(name)
+    return Programs.of(programs)

@@ -109,6 +109,8 @@ def _words(pairs: U64) -> U32:
 
 
 def _check(name: str, value: int, bits: int) -> int:
+    if not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
     if not 0 <= value < 1 << bits:
         raise ValueError(f"{name} must lie in 0 .. 2**{bits} - 1, not {value}")
     return int(value)

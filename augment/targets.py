@@ -3,14 +3,15 @@
 A geometric op moves all of them; noise and colour leave them alone, and so does Cutout (an erased object is
 still there). Masks are resampled with the nearest neighbour, whatever the image's resampling. A box becomes the
 box about its four moved corners, cut off at the edges; a keypoint moves as the pixel under it does. Boxes of
-which too little is left are dropped, and keypoints outside the image are marked as not visible.
+which too little is left are dropped, and keypoints outside the image are marked as not visible. What a
+perspective puts behind the camera is cut off a box; a keypoint there is at NaN.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ U32 = npt.NDArray[np.uint32]
 
 _BOX, _POINT, _MASK = 4, 2, 3
 _SLACK = 1e-6
+_HORIZON = 1e-6  # what is less far in front of the camera is behind it
+_FORMATS = get_args(BoxFormat)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,15 @@ class Targets:
     kept: tuple[npt.NDArray[np.int64], ...] = ()
     visible: tuple[npt.NDArray[np.bool_], ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.box_format not in _FORMATS:
+            known = f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}"
+            raise ValueError(f"box_format {self.box_format!r}: give {known}")
+        if not 0.0 <= self.least_visible <= 1.0:
+            raise ValueError(f"least_visible is a share of 0 .. 1, not {self.least_visible}")
+        if self.box_labels is not None and self.boxes is None:
+            raise ValueError("box_labels go with boxes: give those too")
+
     def check(self, n: int) -> None:
         """Hold the numbers against that of the images.
 
@@ -79,7 +91,9 @@ class Targets:
         """Those of some images."""
 
         def some(values: Any) -> Any:
-            return None if values is None else [values[i] for i in index]
+            if values is None or (isinstance(values, np.ndarray) and values.dtype != object):
+                return values if values is None else values[np.asarray(index, np.int64)]
+            return [values[i] for i in index]
 
         return replace(
             self, masks=some(self.masks), boxes=some(self.boxes), keypoints=some(self.keypoints),
@@ -96,7 +110,9 @@ def move(compiled: Compiled, targets: Targets, numbers: Sequence[int] | None = N
         numbers: what errors call the images; their positions where not given.
 
     Raises:
-        ValueError: a mask has another size than its image, or boxes are not (b, 4), outside the image or empty.
+        ValueError: a mask has another size than its image, or boxes are not (b, 4), outside the image or empty,
+            or have more or fewer labels.
+        TypeError: a mask holds objects.
     """
     n = len(compiled)
     targets.check(n)
@@ -106,9 +122,15 @@ def move(compiled: Compiled, targets: Targets, numbers: Sequence[int] | None = N
         made["masks"] = [
             None if mask is None else _mask(mask, moves[i]) for i, mask in enumerate(targets.masks)
         ]
-        if isinstance(targets.masks, np.ndarray):
+        if isinstance(targets.masks, np.ndarray) and targets.masks.dtype != object:
             made["masks"] = np.stack(made["masks"]) if n else targets.masks.copy()
     if targets.boxes is not None:
+        for i, labels in enumerate(targets.box_labels or ()):
+            if len(labels) != len(targets.boxes[i]):  # type: ignore[arg-type]  # rows of boxes
+                raise ValueError(
+                    f"image {moves[i].number} has {len(targets.boxes[i])} boxes but {len(labels)} box_labels: "  # type: ignore[arg-type]
+                    "give one per box"
+                )
         moved = [_boxes(boxes, moves[i], targets) for i, boxes in enumerate(targets.boxes)]
         made["boxes"], made["kept"] = [boxes for boxes, _ in moved], tuple(kept for _, kept in moved)
         if targets.box_labels is not None:
@@ -147,19 +169,69 @@ class _Moves:
         return mask
 
     def points(self, points: F64) -> F64:
-        """Where points (n, 2) of the source stand in the output."""
+        """Where points (n, 2) of the source stand in the output; NaN: behind the camera."""
         for code, values, key in self.stages:
             if code == WARP:
-                inverse = np.linalg.inv(values[:9].reshape(3, 3))
-                homogeneous = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ inverse.T
+                homogeneous = _homogeneous(points, values)
+                homogeneous[homogeneous[:, 2] <= 0] = np.nan
                 points = homogeneous[:, :2] / homogeneous[:, 2:]
             elif len(points):
-                points = by_code(code).move_points(points, values, key, (self.height, self.width))
+                points, there = points.copy(), np.isfinite(points).all(axis=1)
+                points[there] = by_code(code).move_points(points[there], values, key, (self.height, self.width))
         return points
+
+    def seen(self, corners: F64) -> tuple[F64, float]:
+        """Of a box (4, 2) that reaches behind the camera: the polygon that is seen, and its share of the box.
+
+        It is cut off at the horizon, and in the last stage at the image's edges.
+        """
+        # With each point goes where it was in the source, for the share.
+        points, origin = corners, corners
+        for place, (code, values, key) in enumerate(self.stages):
+            if code != WARP:
+                points = by_code(code).move_points(points, values, key, (self.height, self.width))
+                continue
+            made = np.concatenate([_homogeneous(points, values), origin], axis=1)
+            made = _cut(made, [0, 0, 1], _HORIZON)
+            if place == len(self.stages) - 1:
+                for side in ([1, 0, 0], [0, 1, 0], [-1, 0, self.width], [0, -1, self.height]):
+                    made = _cut(made, side, 0.0)
+            points, origin = made[:, :2] / made[:, 2:3], made[:, 3:]
+            if not len(points):
+                break
+        return points, _area(origin) / _area(corners)
+
+
+def _homogeneous(points: F64, values: F64) -> F64:
+    """Points (n, 2) of the source in the output: (n, 3), the last one positive in front of the camera."""
+    inverse = np.linalg.inv(values[:9].reshape(3, 3))
+    made: F64 = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ inverse.T
+    return made
+
+
+def _cut(polygon: F64, side: Sequence[float], least: float) -> F64:
+    """The part of a polygon (n, k) in which the first columns times ``side`` are ``least`` or more."""
+    value = polygon[:, : len(side)] @ np.asarray(side, np.float64) - least
+    made = []
+    for i, now in enumerate(value):
+        before = value[i - 1]
+        if (before >= 0) != (now >= 0):
+            made.append(polygon[i - 1] + (polygon[i] - polygon[i - 1]) * (before / (before - now)))
+        if now >= 0:
+            made.append(polygon[i])
+    return np.array(made).reshape(-1, polygon.shape[1])
+
+
+def _area(polygon: F64) -> float:
+    """The area of a polygon (n, 2)."""
+    x, y = polygon[:, 0], polygon[:, 1]
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
 def _mask(mask: npt.NDArray[Any], moves: _Moves) -> npt.NDArray[Any]:
     array = np.asarray(mask)
+    if array.dtype.hasobject:
+        raise TypeError(f"the mask of image {moves.number} holds objects: give an array of numbers")
     if array.ndim not in {2, _MASK} or array.shape[:2] != (moves.height, moves.width):
         raise ValueError(
             f"the mask of image {moves.number} is {' x '.join(map(str, array.shape))}, but the image "
@@ -167,11 +239,18 @@ def _mask(mask: npt.NDArray[Any], moves: _Moves) -> npt.NDArray[Any]:
         )
     if array.size == 0:
         return array.copy()
-    # Numba has no booleans of NumPy's kind in every kernel: bytes are moved instead.
-    work = array.view(np.uint8) if array.dtype == np.bool_ else array
+    plain = array.dtype.isnative and (array.dtype.kind in "iu" or array.dtype in {np.float32, np.float64})
+    if not (plain or array.dtype == np.bool_):
+        # The kernels do not know such numbers (half precision, another byte order): their numbers are moved.
+        values, numbers = np.unique(array, return_inverse=True)
+        found = _mask(numbers.reshape(array.shape) + 1, moves)
+        known: npt.NDArray[Any] = np.concatenate([np.zeros(1, array.dtype), values]).astype(array.dtype)
+        again: npt.NDArray[Any] = known[found]
+        return again
+    work = array if plain else array.view(np.uint8)
     moved = moves.mask(np.require(work.reshape(*array.shape[:2], -1), requirements=["C", "W"]))
-    made: npt.NDArray[Any] = moved.reshape(array.shape)
-    return made.view(np.bool_) if array.dtype == np.bool_ else np.array(made)
+    made: npt.NDArray[Any] = (np.array(moved) if plain else moved != 0).reshape(array.shape)
+    return made
 
 
 def _boxes(boxes: npt.ArrayLike, moves: _Moves, targets: Targets) -> tuple[F64, npt.NDArray[np.int64]]:
@@ -179,11 +258,18 @@ def _boxes(boxes: npt.ArrayLike, moves: _Moves, targets: Targets) -> tuple[F64, 
     size = (moves.height, moves.width)
     corners = _said(moves, lambda: check_boxes(boxes, targets.box_format, size))
     x, y = corners[:, [0, 2, 2, 0]], corners[:, [1, 1, 3, 3]]
-    moved = moves.points(np.stack([x.ravel(), y.ravel()], axis=1)).reshape(-1, 4, 2)
+    square = np.stack([x, y], axis=2)
+    moved = moves.points(square.reshape(-1, 2)).reshape(-1, 4, 2)
     low, high = moved.min(axis=1), moved.max(axis=1)
+    shares = np.full(len(moved), np.nan)
+    for k in np.flatnonzero(np.isnan(moved).any(axis=(1, 2))):
+        polygon, shares[k] = moves.seen(square[k])
+        low[k], high[k] = (polygon.min(axis=0), polygon.max(axis=0)) if len(polygon) else (0.0, 0.0)
     inside = np.concatenate([low, high], axis=1).clip(0, [moves.width, moves.height] * 2)
     whole = np.prod(high - low, axis=1)
     left = np.prod(inside[:, 2:] - inside[:, :2], axis=1)
+    # Of an unbounded shape no share can be left: it is that of the source.
+    whole = np.where(shares > 0, left / np.maximum(shares, _SLACK), whole)
     kept = np.flatnonzero(left > np.maximum(targets.least_visible * whole, 0) - _SLACK * whole)
     kept = kept[left[kept] > 0]
     return _FROM_CORNERS[targets.box_format](inside[kept], moves.width, moves.height), kept

@@ -148,8 +148,7 @@ def conflicts(found: Result | pa.Table, labels: pa.Table | None = None) -> Confl
 def _taken(found: Result | pa.Table, labels: pa.Table | None) -> tuple[pa.Table, pa.Table]:
     """Edges (``left``, ``right``, ``exact``), and one row (``_id``, ``label``) for each row that was seen."""
     if isinstance(found, Result):
-        own = [_seen(each) for each in (found.kept, found.dropped) if labels is None]
-        return _edges(found.edges), pa.concat_tables(own or [_seen(labels)])
+        return _edges(found.edges), _seen(found.told if labels is None else labels)
     names = set(found.column_names)
     if {"left", "right", "exact"} <= names:
         if labels is None:

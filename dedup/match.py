@@ -222,7 +222,8 @@ def name_edges(corpus: Corpus, edges: Edges) -> pa.Table:
 
 def number_edges(corpus: Corpus, table: pa.Table) -> Edges:
     """Read edges back, by position in the corpus; those with a row that is not in it are left out."""
-    ends = [pc.index_in(table.column(name), value_set=corpus.ids) for name in ("left", "right")]
+    ids = corpus.ids
+    ends = [pc.index_in(table.column(name).cast(ids.type), value_set=ids) for name in ("left", "right")]
     there = pc.and_(pc.is_valid(ends[0]), pc.is_valid(ends[1])).to_numpy()
     x, y = (end.filter(pa.array(there)).to_numpy().astype(np.int64) for end in ends)
     exact, estimated = (table.column(name).to_numpy()[there] for name in ("exact", "estimated"))

@@ -58,6 +58,6 @@ def reselect(
     corpus = Corpus([Piece(some, lambda rows: (some, rows))], match.keep)
     pairs = number_edges(corpus, edges)
     if gone is not None and len(gone):
-        alive = ~pc.is_in(corpus.ids, value_set=gone).to_numpy(zero_copy_only=False)
+        alive = ~pc.is_in(corpus.ids, value_set=gone.cast(corpus.ids.type)).to_numpy(zero_copy_only=False)
         pairs = without(pairs, alive, copies=match.copies)
     return match.decide(corpus, pairs, least)

@@ -64,7 +64,7 @@ class Result:
         """The rows that stay, in their order, with ``_id``; a file is read again for them.
 
         Raises:
-            InputError: the file has another number of rows than it had.
+            InputError: the file has changed since.
         """
         return self._made.rows(self.mask)
 
@@ -78,6 +78,11 @@ class Result:
         True
         """
         return self._made.told.column("_id").filter(pa.array(self.mask))
+
+    @property
+    def told(self) -> pa.Table:
+        """All rows in their order, kept or dropped: ``_id``, ``label``, and what else a drop tells of a row."""
+        return self._made.told
 
     @cached_property
     def edges(self) -> pa.Table:

@@ -37,6 +37,7 @@ __all__ = [
 BAND = "band_{:02}"
 """The name of a key's column."""
 _LABEL = b"gristmill.sketch"
+_MOST_BYTES = (1 << 31) - 1  # of an array of strings, whose offsets have 32 bits
 
 Rows = npt.NDArray[np.int64]
 Wide = Callable[[Rows], tuple[pa.Table, Rows]]
@@ -195,8 +196,10 @@ class Corpus:
 
     @cached_property
     def ids(self) -> pa.Array:
-        """The ids in keep order."""
-        taken = self._ids.take(pa.array(self.order))
+        """The ids in keep order: strings, or large ones where there are more than 2 GiB of them."""
+        wide = self._ids.nbytes > _MOST_BYTES and pa.types.is_string(self._ids.type)
+        ids = self._ids.cast(pa.large_string()) if wide else self._ids
+        taken = ids.take(pa.array(self.order))
         return pa.concat_arrays(taken.chunks) if taken.num_chunks else pa.array([], pa.string())
 
     @cached_property

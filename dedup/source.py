@@ -10,6 +10,8 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -95,6 +97,7 @@ class _File:
     def __init__(self, path: str) -> None:
         self._path = path
         try:
+            self._stamp = self._written()
             with pq.ParquetFile(path) as file:
                 self._metadata, self._schema = file.metadata, file.schema_arrow
         except (OSError, pa.ArrowInvalid) as error:
@@ -131,23 +134,43 @@ class _File:
                     yield plain(pa.Table.from_batches([batch.slice(start, rows)]))
 
     def filter(self, mask: npt.NDArray[np.bool_]) -> pa.Table:
-        kept, start = [self._schema.empty_table()], 0
+        kept, start = [plain(self._schema.empty_table())], 0
         with self._open() as file:
-            if file.metadata.num_rows != len(mask):
-                raise InputError(
-                    f"{self._path} has {file.metadata.num_rows} rows, and had {len(mask)}",
-                    hint="deduplicate it anew",
-                )
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
+                table = plain(file.read_row_group(group))
                 kept.append(table.filter(pa.array(mask[start : start + table.num_rows])))
                 start += table.num_rows
-        return plain(pa.concat_tables(kept))
+        return pa.concat_tables(kept)
 
-    def _open(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self._path, buffer_size=_BUFFER)
+    @contextmanager
+    def _open(self) -> Iterator[pq.ParquetFile]:
+        """Read the file that was opened first: rows are told by their number, so another one has others."""
+        try:
+            with pq.ParquetFile(self._path, buffer_size=_BUFFER) as file:
+                rows, had = file.metadata.num_rows, self._metadata.num_rows
+                if rows != had:
+                    raise self._other(f"it has {rows} rows, and had {had}")
+                same = file.metadata.equals(self._metadata)
+                yield file
+        except (OSError, pa.ArrowInvalid) as error:
+            if self._written() == self._stamp:
+                raise
+            raise self._other(str(error).split("\n")[0]) from error
+        if not same or self._written() != self._stamp:
+            raise self._other("it was written again")
+
+    def _written(self) -> tuple[int, int, int] | None:
+        """What tells the file from another one of its name; None where it is no file of this machine."""
+        try:
+            found = Path(self._path).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _other(self, why: str) -> InputError:
+        return InputError(f"{self._path} has changed while it was used", why=why, hint="deduplicate it anew")
 
 
 def _rows_of(size: int, rows: int) -> int:
-    """How many rows a batch has: few where they are long, and never so few that the batches cost more."""
-    return int(min(max(_BATCH * max(rows, 1) // max(size, 1), 64), 1 << 16))
+    """How many rows a batch has: about so many bytes of them, one where a row is longer."""
+    return int(min(max(_BATCH * max(rows, 1) // max(size, 1), 1), 1 << 16))

@@ -233,7 +233,8 @@ def _resolved(corpus: Corpus, edges: Edges, step: Spread) -> pa.Table:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     code = column.indices.fill_null(-1).to_numpy().astype(np.int64)
-    node = pc.index_in(corpus.column("_id"), value_set=corpus.ids).to_numpy().astype(np.int64)
+    ids = corpus.ids
+    node = pc.index_in(corpus.column("_id").cast(ids.type), value_set=ids).to_numpy().astype(np.int64)
     sources = _sources(corpus, group, node[code >= 0], code[code >= 0])
     offers = _offers(sources, *_directed(edges, group, same, step))
     if step.across == "families":

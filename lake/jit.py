@@ -4,6 +4,12 @@ Numba keeps compiled code beside the source (or in the user's cache folder where
 written) and looks only at the time stamp of the file that the function stands in. A helper in another
 file could change without its callers being compiled anew: so a kernel calls only kernels of its own file.
 
+**What is on disk is never trusted to be whole.** Numba itself numbers the files of a kernel, and writes the
+index before the code: a process that is killed in between leaves an index of today that names code of
+yesterday, two processes that compile at once may each find the other's code under its own name, and a damaged
+file stops every run that comes after. So here code is written first, into a file that is named by all that it
+depends on; what cannot be read, or is for other types, is compiled anew; what cannot be written is not kept.
+
 **Loading is not compiling.** Before it looks for a kernel on disk, Numba registers all that it can compile:
 two hundred modules, SciPy's linear algebra among them, in twice the time that ``import numba`` takes. Code that
 is compiled needs none of it but the runtime. So a kernel that is found on disk is loaded without; when one has
@@ -14,6 +20,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any, TypeVar
 
 _collects = gc.isenabled()
@@ -36,35 +44,69 @@ def kernel(function: F) -> F:
         compiled: F = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no folder at all that it may write
         return numba.njit(**options)(function)  # type: ignore[no-any-return]
-    _load_lightly(compiled)
+    _keep_safely(compiled)
     return compiled
 
 
-def _load_lightly(dispatcher: Any) -> None:
-    """Let a kernel's cache load without what only the compiler needs.
+def _keep_safely(dispatcher: Any) -> None:
+    """Let a kernel's cache load without what only the compiler needs, and survive whatever is on disk.
 
-    Numba's ``Cache.load_overload`` is these two steps after ``target_context.refresh()``. Where another version
-    of it has other parts, its own way is left alone.
+    Numba's ``Cache.load_overload`` is the two steps of ``lightly`` after ``target_context.refresh()``. Where
+    another version of it has other parts, its own way is left alone.
     """
     cache: Any = getattr(dispatcher, "_cache", None)
-    found, load = getattr(cache, "load_overload", None), getattr(cache, "_load_overload", None)
     try:
         from numba.core.runtime.nrt import rtsys
 
-        initialize = rtsys.initialize
+        file, initialize = cache._cache_file, rtsys.initialize  # noqa: SLF001  (numba has no other way in)
+        found, load, save = cache.load_overload, cache._load_overload, cache.save_overload  # noqa: SLF001
+        file.save = _saving(file)
     except (ImportError, AttributeError):
         return
-    if found is None or load is None:
-        return
+
+    def lightly(signature: Any, target: Any) -> Any:
+        initialize(target)
+        return load(signature, target)
 
     def load_overload(signature: Any, target: Any) -> Any:
+        for way in (lightly, found):
+            try:
+                loaded = way(signature, target)
+            except Exception:  # noqa: BLE001, S112  (whatever a damaged file makes of itself)
+                continue
+            if loaded is None or tuple(loaded.signature.args) == tuple(signature):
+                return loaded
         try:
-            initialize(target)
-            return load(signature, target)
-        except Exception:  # noqa: BLE001  (whatever it was: numba's own way either works or says what it is)
-            return found(signature, target)
+            cache.flush()
+        except OSError:
+            cache.disable()
+        return None
 
-    cache.load_overload = load_overload
+    def save_overload(signature: Any, compiled: Any) -> None:
+        try:
+            save(signature, compiled)
+        except OSError:  # no space, no permission any more: it runs all the same
+            cache.disable()
+
+    cache.load_overload, cache.save_overload = load_overload, save_overload
+
+
+def _saving(file: Any) -> Callable[[Any, Any], None]:
+    """Make what takes the place of numba's ``IndexDataCacheFile.save``, from the same parts."""
+    read_index, write_index, write_data = file._load_index, file._save_index, file._save_data  # noqa: SLF001
+    about, name_of = (file._version, file._source_stamp), file._data_name  # noqa: SLF001
+    index = Path(file._index_path)  # noqa: SLF001
+
+    def save(key: Any, data: Any) -> None:
+        known = read_index()
+        if not known:  # there is none, or one of another source: nobody asks for these any more
+            for old in index.parent.glob(f"{index.stem}.*.nbc"):
+                old.unlink(missing_ok=True)
+        number = int.from_bytes(blake2b(repr((about, key)).encode(), digest_size=8).digest())
+        write_data(name_of(number), data)
+        write_index({**known, key: name_of(number)})
+
+    return save
 
 
 def values_at(element: Any, bytes_each: int) -> Any:

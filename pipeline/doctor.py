@@ -26,6 +26,7 @@ _OLDEST = (3, 11)
 _LOW_MEMORY = 2 << 30
 _LOW_DISK = 1 << 30
 _GIB = 1 << 30
+_CUPY = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}  # by the CUDA that they are made for
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -182,18 +183,50 @@ def _gpu() -> Check:
     if command is None:
         return Check("gpu", "ok", "none (everything runs on the CPU)")
     try:
-        done = subprocess.run(  # noqa: S603  (the path comes from PATH, the arguments are ours)
-            [command, "--query-gpu=name,memory.total", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
+        done = _ask(command, "--query-gpu=name,memory.total", "--format=csv,noheader")
+        if done.returncode:
+            return Check("gpu", "warn", f"nvidia-smi fails with {done.returncode}", "check the driver")
+        named = "; ".join(line.strip() for line in done.stdout.splitlines()) or "none"
+        return _cuda(named, _ask(command).stdout)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Check("gpu", "warn", f"nvidia-smi fails: {type(error).__name__}", "check the driver")
-    if done.returncode:
-        return Check("gpu", "warn", f"nvidia-smi fails with {done.returncode}", "check the driver")
-    return Check("gpu", "ok", "; ".join(line.strip() for line in done.stdout.splitlines()) or "none")
+
+
+def _ask(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603  (the path comes from PATH, the arguments are ours)
+        [command, *arguments], capture_output=True, text=True, timeout=20, check=False
+    )
+
+
+def _cuda(gpus: str, told: str) -> Check:
+    """Whether CuPy is made for a CUDA that the driver knows: one for 13 does not start on a driver for 12.
+
+    Args:
+        gpus: their names.
+        told: what nvidia-smi says when asked nothing: the newest CUDA that its driver runs stands in the head.
+    """
+    import re
+
+    newest = re.search(r"CUDA (?:UMD )?Version:?\s*(\d+)\.(\d+)", told)
+    if newest is None:
+        return Check("gpu", "ok", gpus)
+    major, detail = int(newest[1]), f"{gpus}; the driver runs CUDA up to {newest[1]}.{newest[2]}"
+    fitting = max((each for each in _CUPY if each <= major), default=None)
+    if fitting is None:
+        return Check("gpu", "warn", detail, f"update the driver to one for CUDA {min(_CUPY)} or later")
+    install = f"pip install '{DISTRIBUTION}[cuda{fitting}]'"
+    found = {each: name for each, name in _CUPY.items() if _version(name)}
+    if not found:
+        return Check("gpu", "ok", f"{detail}; to use it: {install}")
+    if len(found) > 1:
+        names = " ".join(found.values())
+        hint = f"pip uninstall {names}, then {install}"
+        return Check("gpu", "fail", f"{detail}; {' and '.join(found.values())} overwrite each other", hint)
+    ((made_for, name),) = found.items()
+    if made_for > major:
+        hint = f"pip uninstall {name}, then {install}; or update the driver"
+        return Check("gpu", "fail", f"{detail}, but {name} needs CUDA {made_for}", hint)
+    return Check("gpu", "ok", f"{detail}; {name} {_version(name)}")
 
 
 def _lake(uri: str) -> Iterator[Check]:

@@ -198,7 +198,7 @@ def _leads(
     if gone is None or not len(gone):
         return None
     ids = work.corpus(nodes.astype(np.int64)).ids
-    alive = ~pc.is_in(ids, value_set=gone.unique()).to_numpy(zero_copy_only=False)
+    alive = ~pc.is_in(ids, value_set=gone.unique().cast(ids.type)).to_numpy(zero_copy_only=False)
     if alive.all():
         return None
     group = np.arange(len(nodes))

@@ -31,6 +31,7 @@ __all__ = ["find"]
 Array = npt.NDArray[Any]
 _LEVEL = Range(0.0, 1.0, "at {p:.2f}")
 _local = threading.local()
+_making = threading.Lock()  # filters of warnings are those of the whole process
 
 
 def find(name: str, transform: str, options: Mapping[str, Any]) -> CustomOp:
@@ -51,6 +52,12 @@ def find(name: str, transform: str, options: Mapping[str, Any]) -> CustomOp:
         close = get_close_matches(transform, there, n=1)
         hint = f": did you mean albumentations.{close[0]}?" if close else ""
         raise ValueError(f"albumentations {module.__version__} has no transform {transform!r}{hint}")
+    for option, value in options.items():
+        if _is_graded(value) and not _goes_far(value["magnitude"]):
+            raise ValueError(
+                f"option {option!r} of albumentations.{transform}: a magnitude goes from one number to "
+                f"another, [a, b], or from a list to one as long, [[a, c], [b, d]]; not {value['magnitude']!r}"
+            )
     graded = any(_is_graded(value) for value in options.values())
     _made(cls, options, 1.0)  # complains about the options here and not in the middle of a run
     moves = issubclass(cls, module.DualTransform)
@@ -78,6 +85,20 @@ def _is_graded(value: object) -> bool:
     return isinstance(value, Mapping) and set(value) == {"magnitude"}
 
 
+def _goes_far(ends: object) -> bool:
+    """Whether they are two numbers, or two lists of as many."""
+    if not isinstance(ends, (list, tuple)) or len(ends) != 2:  # noqa: PLR2004  (from, to)
+        return False
+    low, high = (list(end) if isinstance(end, (list, tuple)) else end for end in ends)
+    if isinstance(low, list) and isinstance(high, list):
+        return len(low) == len(high) and all(map(_is_number, (*low, *high)))
+    return _is_number(low) and _is_number(high)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _at(value: Any, level: float) -> Any:
     """An option at a level; numbers that were whole stay whole."""
     if not _is_graded(value):
@@ -97,11 +118,11 @@ def _made(cls: Any, options: Mapping[str, Any], level: float) -> Any:
         for key, value in options.items()
     }
     try:
-        with warnings.catch_warnings():
+        with _making, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.filterwarnings("error", message=".*not valid for.*")  # of unknown arguments it only warns
             return cls(**arguments | {"p": 1.0})
-    except (TypeError, ValueError, UserWarning) as error:
+    except Exception as error:  # whatever a constructor throws at options that it does not know
         said = " ".join(str(error).split())
         raise ValueError(f"albumentations.{cls.__name__} does not take {dict(arguments)}: {said}") from error
 

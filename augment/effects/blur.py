@@ -38,24 +38,56 @@ def weights(sigma: float) -> npt.NDArray[np.int64]:
 
 
 @kernel
-def _blur(src: Any, taps: Any, rows: Any, dst: Any, unit: Any, whole: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
-    """``rows``: the sums of one column pass, (w * c,); every row of the output needs one."""
+def _down(flat: Any, y: Any, taps: Any, sums: Any) -> None:
+    """``sums``: the sums of one column pass for row y; at most 65535 * 32768, which fits 32 bits."""
+    word, h = sums.dtype.type, flat.shape[0]
+    here = flat[y]
+    first = word(taps[0])
+    for x in range(sums.size):
+        sums[x] = word(first * word(here[x]))
+    for r in range(1, taps.size):
+        above, below, tap = flat[max(y - r, 0)], flat[min(y + r, h - 1)], word(taps[r])
+        for x in range(sums.size):
+            sums[x] += word(tap * word(word(above[x]) + word(below[x])))
+
+
+@kernel
+def _along(padded: Any, c: Any, taps: Any, totals: Any) -> None:
+    """The row pass; ``padded`` has repeated edges of ``taps.size - 1`` pixels."""
+    word, wide, size = padded.dtype.type, totals.dtype.type, totals.size
+    radius = taps.size - 1
+    middle, first = padded[radius * c : radius * c + size], wide(taps[0])
+    for x in range(size):
+        totals[x] = first * wide(middle[x])
+    for r in range(1, taps.size):
+        left = padded[(radius - r) * c : (radius - r) * c + size]
+        right = padded[(radius + r) * c : (radius + r) * c + size]
+        tap = wide(taps[r])
+        for x in range(size):
+            totals[x] += tap * wide(word(left[x] + right[x]))
+
+
+@kernel
+def _blur(src: Any, taps: Any, padded: Any, totals: Any, dst: Any, whole: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
+    """``padded``: one row's sums with edges; ``totals``: (w * c,). Integers, or float64 both."""
     h, w, c = src.shape
     flat, result = src.reshape(h, w * c), dst.reshape(h, w * c)
-    half = unit * unit // 2
+    edge = (taps.size - 1) * c
+    sums = padded[edge : edge + w * c]
+    half, unit = np.uint64(1 << 29), np.float64(1 << 30)
     for y in range(h):
-        for x in range(w * c):
-            rows[x] = taps[0] * rows.dtype.type(flat[y, x])
-        for r in range(1, taps.size):
-            above, below = flat[max(y - r, 0)], flat[min(y + r, h - 1)]
+        _down(flat, y, taps, sums)
+        for x in range(edge):
+            padded[x] = sums[x % c]
+            padded[edge + w * c + x] = sums[(w - 1) * c + x % c]
+        _along(padded, c, taps, totals)
+        into = result[y]
+        if whole:
             for x in range(w * c):
-                rows[x] += taps[r] * (rows.dtype.type(above[x]) + rows.dtype.type(below[x]))
-        for x in range(w):
-            for k in range(c):
-                total = taps[0] * rows[x * c + k]
-                for r in range(1, taps.size):
-                    total += taps[r] * (rows[max(x - r, 0) * c + k] + rows[min(x + r, w - 1) * c + k])
-                result[y, x * c + k] = (total + half) // (unit * unit) if whole else total / (unit * unit)
+                into[x] = (np.uint64(totals[x]) + half) >> np.uint64(30)
+        else:
+            for x in range(w * c):
+                into[x] = totals[x] / unit
 
 
 def gaussian(image: Image, values: npt.NDArray[np.float64], _key: object) -> Image:
@@ -64,8 +96,9 @@ def gaussian(image: Image, values: npt.NDArray[np.float64], _key: object) -> Ima
     if sigma <= 0:
         return image.copy()
     whole = image.dtype.kind == "u"
-    taps = weights(sigma).astype(np.int64 if whole else np.float64)
+    taps = weights(sigma).astype(np.uint32 if whole else np.float64)
     out = np.empty_like(image)
-    rows = np.empty(image.shape[1] * image.shape[2], taps.dtype)
-    _blur(image, taps, rows, out, _UNIT if whole else float(_UNIT), whole)
+    size, edge = image.shape[1] * image.shape[2], (len(taps) - 1) * image.shape[2]
+    padded = np.empty(size + 2 * edge, taps.dtype)
+    _blur(image, taps, padded, np.empty(size, np.uint64 if whole else np.float64), out, whole)
     return out

@@ -62,20 +62,70 @@ def displacement(grid: Any, side: Any, x: Any, y: Any, across: Any, down: Any) -
 
 
 @kernel
-def _sample(src: Any, grid: Any, side: Any, dst: Any, bilinear: Any, whole: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
+def _weights(count: Any, cells: Any, side: Any, first: Any, out: Any) -> None:
+    """For each row or column its first node and its four weights, as in :func:`displacement`."""
+    for x in range(count):
+        u = (x + 0.5) / side
+        first[x] = min(max(int(np.floor(u)), 0), cells - 4)
+        _bases(min(max(u - first[x], 0.0), 1.0), out[x])
+
+
+@kernel
+def _row(grid: Any, i: Any, down: Any, first: Any, across: Any, dx: Any, dy: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
+    """The displacements of one row: node by node, a stretch of columns with the same nodes at a time."""
+    w, start = first.size, 0
+    _clear(dx)
+    _clear(dy)
+    while start < w:
+        j, stop = first[start], start
+        while stop < w and first[stop] == j:
+            stop += 1
+        # Slices: indices that may be negative would keep the loop from being vectorised.
+        right, below = dx[start:stop], dy[start:stop]
+        for a in range(4):
+            for b in range(4):
+                share = across[b, start:stop]
+                weight, gx, gy = down[a], grid[i + a, j + b, 0], grid[i + a, j + b, 1]
+                for x in range(share.size):
+                    both = weight * share[x]
+                    right[x] += both * gx
+                    below[x] += both * gy
+        start = stop
+
+
+@kernel
+def _clear(values: Any) -> None:
+    for x in range(values.size):
+        values[x] = 0.0
+
+
+@kernel
+def _sample(src: Any, grid: Any, side: Any, dst: Any, bilinear: Any, whole: Any) -> None:  # noqa: C901, PLR0917  (compiled code has no keywords)
     h, w, c = src.shape
-    across, down = np.empty(4), np.empty(4)
-    for y in range(h):
+    columns, lines = np.empty(w, np.int64), np.empty(h, np.int64)
+    upright, down = np.empty((w, 4)), np.empty((h, 4))
+    _weights(w, grid.shape[1], side, columns, upright)
+    _weights(h, grid.shape[0], side, lines, down)
+    across = np.empty((4, w))
+    for b in range(4):
         for x in range(w):
-            dx, dy = displacement(grid, side, x + 0.5, y + 0.5, across, down)
-            u, v = x + 0.5 + dx, y + 0.5 + dy
+            across[b, x] = upright[x, b]
+    us, vs = np.empty(w), np.empty(w)
+    for y in range(h):
+        _row(grid, lines[y], down[y], columns, across, us, vs)
+        for x in range(w):
+            us[x] = x + 0.5 + us[x]
+            vs[x] = y + 0.5 + vs[x]
+        for x in range(w):
+            u, v = us[x], vs[x]
             if not (u >= 0.0 and v >= 0.0 and u < w and v < h):
                 for k in range(c):
                     dst[y, x, k] = 0
                 continue
             if not bilinear:
+                row, column = np.uint64(v), np.uint64(u)
                 for k in range(c):
-                    dst[y, x, k] = src[int(v), int(u), k]
+                    dst[y, x, k] = src[row, column, k]
                 continue
             left, up = int(np.floor(u - 0.5)), int(np.floor(v - 0.5))
             fx, fy = u - 0.5 - left, v - 0.5 - up

@@ -52,74 +52,128 @@ def basis() -> F64:
 
 
 @kernel
-def _transform(block: Any, m: Any, work: Any, back: Any) -> None:
-    """Turn a block into m block m', or m' block m on the way back."""
+def _sums(m: Any, values: Any, out: Any) -> None:
+    """``out[i] = sum over k of m[i, k] values[k]``, in the order of k, for eight rows of any length."""
+    v0, v1, v2, v3, v4, v5, v6, v7 = (
+        values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7],
+    )  # fmt: skip
     for i in range(8):
-        for j in range(8):
-            total = 0.0
-            for k in range(8):
-                total += (m[k, i] if back else m[i, k]) * block[k, j]
-            work[i, j] = total
-    for i in range(8):
-        for j in range(8):
-            total = 0.0
-            for k in range(8):
-                total += work[i, k] * (m[k, j] if back else m[j, k])
-            block[i, j] = total
+        m0, m1, m2, m3, m4, m5, m6, m7 = m[i, 0], m[i, 1], m[i, 2], m[i, 3], m[i, 4], m[i, 5], m[i, 6], m[i, 7]
+        into = out[i]
+        for x in range(into.size):
+            first = 0.0 + m0 * v0[x] + m1 * v1[x] + m2 * v2[x] + m3 * v3[x]
+            into[x] = first + m4 * v4[x] + m5 * v5[x] + m6 * v6[x] + m7 * v7[x]
 
 
 @kernel
-def _colours(block: Any, back: Any) -> None:
-    """RGB to YCbCr of JFIF (centred at 0) and back, for 3 x 8 x 8 values."""
-    for i in range(8):
-        for j in range(8):
-            a, b, c = block[0, i, j], block[1, i, j], block[2, i, j]
-            if back:
-                block[0, i, j] = a + 1.402 * c
-                block[1, i, j] = a - 0.344136286 * b - 0.714136286 * c
-                block[2, i, j] = a + 1.772 * b
-            else:
-                y = 0.299 * a + 0.587 * b + 0.114 * c
-                block[0, i, j] = y
-                block[1, i, j] = (c - y) / 1.772
-                block[2, i, j] = (a - y) / 1.402
+def _turn(strip: Any, out: Any) -> None:
+    """Eight rows of blocks side by side: ``out[column of a block, row, block] = strip[row, column of all]``."""
+    for k in range(8):
+        for i in range(8):
+            for b in range(out.shape[2]):
+                out[k, i, b] = strip[i, 8 * b + k]
 
 
 @kernel
-def _pass(src: Any, quantum: Any, m: Any, dst: Any, top: Any, whole: Any) -> None:  # noqa: C901, PLR0912, PLR0917  (compiled code: loops in full)
+def _turn_back(columns: Any, out: Any) -> None:
+    for i in range(8):
+        for b in range(columns.shape[2]):
+            for k in range(8):
+                out[i, 8 * b + k] = columns[k, i, b]
+
+
+@kernel
+def _quantise(values: Any, step: Any) -> None:
+    for x in range(values.size):
+        values[x] = np.floor(values[x] / step + 0.5) * step
+
+
+@kernel
+def _code(strip: Any, table: Any, shift: Any, m: Any, turned: Any, work: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
+    """Blocks side by side, (8, n): transform (columns, then rows), quantise, and back in that order."""
+    n = strip.shape[1]
+    one, two = work[0], work[1]
+    blocks = one.reshape(8, 8, n // 8)
+    for i in range(8):
+        for x in range(n):
+            strip[i, x] -= shift
+    _sums(m, strip, two)
+    _turn(two, blocks)
+    _sums(m, one, two)
+    found = two.reshape(8, 8, n // 8)
+    for j in range(8):
+        for i in range(8):
+            _quantise(found[j, i], table[i, j])
+        _sums(turned, found[j], blocks[j])
+    _sums(turned, one, two)
+    _turn_back(found, strip)
+    for i in range(8):
+        for x in range(n):
+            strip[i, x] += shift
+
+
+@kernel
+def _to_luma(a: Any, b: Any, c: Any) -> None:
+    """RGB to YCbCr of JFIF (centred at 0), in place."""
+    for x in range(a.size):
+        y = 0.299 * a[x] + 0.587 * b[x] + 0.114 * c[x]
+        a[x], b[x], c[x] = y, (c[x] - y) / 1.772, (a[x] - y) / 1.402
+
+
+@kernel
+def _from_luma(a: Any, b: Any, c: Any) -> None:
+    for x in range(a.size):
+        y, blue, red = a[x], b[x], c[x]
+        a[x] = y + 1.402 * red
+        b[x] = y - 0.344136286 * blue - 0.714136286 * red
+        c[x] = y + 1.772 * blue
+
+
+@kernel
+def _read(src: Any, top: Any, strip: Any) -> None:
+    """Eight rows from ``top`` on into planes (c, 8, n); the last row and the last column are repeated."""
+    h, w, c = src.shape
+    for i in range(8):
+        y = min(top + i, h - 1)
+        for k in range(c):
+            into = strip[k, i]
+            for x in range(w):
+                into[x] = np.float64(src[y, x, k])
+            for x in range(w, into.size):
+                into[x] = into[w - 1]
+
+
+@kernel
+def _write(strip: Any, top: Any, dst: Any, most: Any, whole: Any) -> None:
+    h, w, c = dst.shape
+    for i in range(min(8, h - top)):
+        for k in range(c):
+            values = strip[k, i]
+            for x in range(w):
+                value = min(max(values[x], 0.0), most)
+                dst[top + i, x, k] = np.floor(value + 0.5) if whole else value
+
+
+@kernel
+def _pass(src: Any, quantum: Any, m: Any, dst: Any, top: Any, whole: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
     h, w, c = src.shape
     colours = c == 3  # noqa: PLR2004  (RGB)
-    block, work = np.empty((c, 8, 8)), np.empty((8, 8))
+    n = (w + 7) // 8 * 8
+    strip, work, turned = np.empty((c, 8, n)), np.empty((2, 8, n)), np.empty((8, 8))
+    for i in range(8):
+        for j in range(8):
+            turned[i, j] = m[j, i]
     middle = 128.0 * (top / 255.0)
     for y in range(0, h, 8):
-        for x in range(0, w, 8):
-            for k in range(c):
-                for i in range(8):
-                    for j in range(8):
-                        block[k, i, j] = np.float64(src[min(y + i, h - 1), min(x + j, w - 1), k])
-            if colours:
-                _colours(block, 0)
-            for k in range(c):
-                table = quantum[1 if colours and k > 0 else 0]
-                shift = 0.0 if colours and k > 0 else middle
-                for i in range(8):
-                    for j in range(8):
-                        block[k, i, j] -= shift
-                _transform(block[k], m, work, 0)
-                for i in range(8):
-                    for j in range(8):
-                        block[k, i, j] = np.floor(block[k, i, j] / table[i, j] + 0.5) * table[i, j]
-                _transform(block[k], m, work, 1)
-                for i in range(8):
-                    for j in range(8):
-                        block[k, i, j] += shift
-            if colours:
-                _colours(block, 1)
-            for k in range(c):
-                for i in range(min(8, h - y)):
-                    for j in range(min(8, w - x)):
-                        value = min(max(block[k, i, j], 0.0), top)
-                        dst[y + i, x + j, k] = np.floor(value + 0.5) if whole else value
+        _read(src, y, strip)
+        if colours:
+            _to_luma(strip[0].reshape(8 * n), strip[1].reshape(8 * n), strip[2].reshape(8 * n))
+        for k in range(c):
+            other = colours and k > 0
+            _code(strip[k], quantum[1 if other else 0], 0.0 if other else middle, m, turned, work)
+        if colours:
+            _from_luma(strip[0].reshape(8 * n), strip[1].reshape(8 * n), strip[2].reshape(8 * n))
+        _write(strip, y, dst, top, whole)
 
 
 def artefacts(image: Image, values: F64, _key: object) -> Image:

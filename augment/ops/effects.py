@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from augment.ops.table import F64, GEOMETRY, PIXELS, Op, Place, Placed, Range, parameter_only
@@ -40,6 +42,8 @@ def _call(  # noqa: PLR0917  (a row of the table)
     points: str = "",
     neutral: float | None = 0.0,
     what: str = "",
+    least: float = -math.inf,
+    most: float = math.inf,
 ) -> Op:
     ranges = (
         Range(zero, mild, words, scale=scale, whole=whole),
@@ -47,7 +51,7 @@ def _call(  # noqa: PLR0917  (a row of the table)
     )
     return Op(
         name, code, "call", *ranges, place=place, targets=GEOMETRY if points else PIXELS, neutral=neutral,
-        run=f"augment.effects.{run}", points=points, words=what,
+        run=f"augment.effects.{run}", points=points, words=what, least=least, most=most,
     )  # fmt: skip
 
 
@@ -67,7 +71,7 @@ ROWS = (
     ),
     _call(
         "Jpeg", 104, "jpeg:artefacts", 30.0, 5.0, "quality {p:.0f}", zero=95.0, whole=True, neutral=None,
-        what="artefacts of compression",
+        what="artefacts of compression", least=1.0, most=100.0,
     ),
     _call(
         "Clahe", 105, "clahe:clahe", 4.0, 8.0, "up to x{p:.1f}", zero=1.0, neutral=None,
@@ -80,7 +84,7 @@ ROWS = (
     ),
     _call(
         "Downscale", 107, "medical:downscale", 3.0, 6.0, "1/{p:.1f}", zero=1.0, neutral=1.0,
-        place=loss_of_resolution, what="loss of resolution in one or both directions",
+        place=loss_of_resolution, what="loss of resolution in one or both directions", least=1.0,
     ),
     _call(
         "Ghosting", 108, "medical:ghosts", 0.5, 1.0, "{p:.0f} %", scale=100.0, place=ghosting,

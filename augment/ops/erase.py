@@ -33,6 +33,6 @@ _AREA = "{p:.0f} % of the area"
 ROWS = (
     Op(
         "Erase", 26, "erase", Range(0.0, 0.2, _AREA, scale=100.0), Range(0.0, 0.4, _AREA, scale=100.0),
-        place=rectangle, neutral=0.0, words="a rectangle becomes grey",
+        place=rectangle, neutral=0.0, least=0.0, most=1.0, words="a rectangle becomes grey",
     ),
 )  # fmt: skip

@@ -84,11 +84,12 @@ def flip_y(placed: Placed) -> F64:
 def quarter_turns(placed: Placed) -> F64:
     """One to three quarter turns, drawn by x; an image that is not square only turns by two, or not at all."""
     h, w = placed.shape[:2]
-    turns = 1 + np.floor(placed.x * (_QUARTER - 1)) if h == w else 2 * np.floor(2 * placed.x)
+    x = np.minimum(placed.x, 1.0 - _SLACK)
+    turns = 1 + np.floor(x * (_QUARTER - 1)) if h == w else 2 * np.floor(2 * x)
     cos, sin = np.array([1.0, 0.0, -1.0, 0.0]), np.array([0.0, 1.0, 0.0, -1.0])
     c, s = cos[turns.astype(int)], sin[turns.astype(int)]
-    x, y = w / 2, h / 2
-    return _affine(c, -s, x - c * x + s * y, s, c, y - s * x - c * y)
+    x0, y0 = w / 2, h / 2
+    return _affine(c, -s, x0 - c * x0 + s * y0, s, c, y0 - s * x0 - c * y0)
 
 
 def zoom(placed: Placed) -> F64:
@@ -142,8 +143,19 @@ def _from_corners(x: F64, y: F64, w: float, h: float) -> F64:
     return np.stack([a / w, b / h, x[:, 0], d / w, e / h, y[:, 0], g / w, i / h, np.ones_like(g)], axis=1)
 
 
-def _warp(name: str, code: int, place: Place, mild: Range = NONE, wide: Range = NONE, words: str = "") -> Op:  # noqa: PLR0917  (a row of the table)
-    return Op(name, code, "warp", mild, wide, place=place, targets=GEOMETRY, words=words)
+def _warp(  # noqa: PLR0917  (a row of the table)
+    name: str,
+    code: int,
+    place: Place,
+    mild: Range = NONE,
+    wide: Range = NONE,
+    words: str = "",
+    legal: tuple[float, float] = (-math.inf, math.inf),
+) -> Op:
+    least, most = legal
+    return Op(
+        name, code, "warp", mild, wide, place=place, targets=GEOMETRY, words=words, least=least, most=most
+    )  # fmt: skip
 
 
 def _both(mild: float, wide: float, words: str) -> tuple[Range, Range]:
@@ -156,11 +168,14 @@ ROWS = (
     _warp("Turn", 22, quarter_turns, words="one to three quarter turns; by a half turn only where not square"),
     _warp(
         "Zoom", 23, zoom, Range(1.0, 1.2, "x{p:.2f}", signed=True), Range(1.0, 1.5, "x{p:.2f}", signed=True),
-        words="larger or smaller about the centre",
+        words="larger or smaller about the centre", legal=(0.01, 100.0),
     ),
-    _warp("Crop", 24, crop, *_both(0.36, 0.92, "{p:.0f} % of the area cut off"), "random resized crop"),
+    _warp(
+        "Crop", 24, crop, *_both(0.36, 0.92, "{p:.0f} % of the area cut off"), "random resized crop",
+        (0.0, 1.0 - _SLACK),
+    ),
     _warp(
         "Perspective", 25, perspective, *_both(0.3, 0.6, "corners moved by up to {p:.0f} % of half the side"),
-        "seen from another angle",
+        "seen from another angle", (0.0, 0.66),  # from 2 / 3 on the four corners may be no convex shape
     ),
 )  # fmt: skip

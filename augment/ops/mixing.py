@@ -23,10 +23,12 @@ _SHARE = "{p:.0f} % of a partner"
 ROWS = (
     Op(
         "MixUp", 120, "mix", Range(0.0, 0.2, _SHARE, scale=100.0), Range(0.0, 0.5, _SHARE, scale=100.0),
-        neutral=0.0, run="augment.mix:mixup", words="a weighted mean with a partner, of the labels too",
+        neutral=0.0, least=0.0, most=1.0, run="augment.mix:mixup",
+        words="a weighted mean with a partner, of the labels too",
     ),
     Op(
         "CutMix", 121, "mix", Range(0.0, 0.2, _SHARE, scale=100.0), Range(0.0, 0.5, _SHARE, scale=100.0),
-        place=patch, neutral=0.0, run="augment.mix:cutmix", words="a rectangle of a partner, of the labels too",
+        place=patch, neutral=0.0, least=0.0, most=1.0, run="augment.mix:cutmix",
+        words="a rectangle of a partner, of the labels too",
     ),
 )  # fmt: skip

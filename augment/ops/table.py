@@ -7,6 +7,7 @@ image of a given size (a matrix, a rectangle). Nothing here touches a pixel.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -154,6 +155,8 @@ class Op:
         points: of kind ``call``, if it moves pixels: ``module:function``, which takes points (n, 2), values,
             key, height and width, and says where they stand in the output.
         words: what it does, in a few words.
+        least: of the parameters that make sense.
+        most: likewise.
     """
 
     name: str
@@ -168,6 +171,15 @@ class Op:
     run: str = ""
     points: str = ""
     words: str = ""
+    least: float = -math.inf
+    most: float = math.inf
+
+    def legal(self, space: Space, *, mirrored: bool = False) -> tuple[float, float]:
+        """Between which numbers a parameter makes sense; ``mirrored``: also where it goes the other way."""
+        span = self.range(space)
+        if not (mirrored and span.signed):
+            return self.least, self.most
+        return max(self.least, 2 * span.zero - self.most), min(self.most, 2 * span.zero - self.least)
 
     def range(self, space: Space) -> Range:
         """The magnitude range in a space."""

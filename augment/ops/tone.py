@@ -35,7 +35,8 @@ ROWS = (
     ),
     Op(
         "Window", 18, "lut", Range(0.0, 0.4, "{p:.0f} % of the range cut off", scale=100.0),
-        Range(0.0, 0.8, "{p:.0f} % of the range cut off", scale=100.0), place=window, neutral=0.0,
+        Range(0.0, 0.8, "{p:.0f} % of the range cut off", scale=100.0), place=window, neutral=0.0, least=0.0,
+        most=1.0 - 1e-6,
         words="window and level: a part of the range is stretched to all of it",
     ),
 )  # fmt: skip

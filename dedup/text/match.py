@@ -150,7 +150,8 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 def _length(text: pa.ChunkedArray) -> pa.Array:
     """Characters; of bytes, which need not be UTF-8, their number."""
-    if pa.types.is_dictionary(text.type):
-        text = text.cast(text.type.value_type)
+    if pa.types.is_dictionary(text.type):  # of each entry once: all texts together may have more than 2 GiB
+        found = [_length(pa.chunked_array([chunk.dictionary])).take(chunk.indices) for chunk in text.chunks]
+        return pa.chunked_array(found, pa.int64()).combine_chunks()
     binary = pa.types.is_binary(text.type) or pa.types.is_large_binary(text.type)
     return (pc.binary_length if binary else pc.utf8_length)(text).combine_chunks().cast(pa.int64())

@@ -30,6 +30,7 @@ __all__ = ["estimate", "permutations", "signatures", "sketches", "sorted_sets", 
 _NONE = np.empty(0, np.uint32)
 _LANES = 32  # of dedup.text._kernels: the permutations are filled up to a multiple
 _KEPT = 1 << 23  # hashes for which a thread keeps the room
+_MOST_UNITS = (1 << 31) - 1  # of a shingle
 _JOBS = 4  # for each thread, so that one giant does not keep the others waiting
 
 
@@ -293,6 +294,8 @@ def _check(ngram: int, unit: str, **positive: int) -> None:
     for name, value in {"ngram": ngram, **positive}.items():
         if value < 1:
             raise ValueError(f"{name} must be positive, not {value}")
+    if ngram > _MOST_UNITS:
+        raise ValueError(f"ngram must be at most {_MOST_UNITS}, not {ngram}")
     if unit not in {"word", "char"}:
         raise ValueError(f"unit must be 'word' or 'char', not {unit!r}")
 

@@ -109,8 +109,9 @@ def snapshot(
     # The entry may be gone (a log that was cut after a checkpoint): then there is nothing to hold on to.
     if found is not None and (entry := _entry(where, found.version)) is not None:
         _kept.pop(where, None)
-        while len(_kept) >= _MOST_KEPT:
-            _kept.pop(next(iter(_kept)), None)
+        # Of a list: other threads keep theirs at the same time.
+        for old in list(_kept)[: max(0, len(_kept) - _MOST_KEPT + 1)]:
+            _kept.pop(old, None)
         _kept[where] = entry, found
     return found
 

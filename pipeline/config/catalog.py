@@ -185,9 +185,18 @@ def plugin(name: str) -> None:
             raise UnknownNameError(f"there is no module {name!r}", hint) from error
         message = f"the plugin {name!r} fails when it is imported: {type(error).__name__}: {error}"
         raise UnknownNameError(message, f"try: python -c 'import {name}'") from error
-    if not any(_is_step(module, each) for each in _public(module)):
-        hint = "list your steps, subclasses of lake.op.Op or Barrier, in the module's __all__"
-        raise UnknownNameError(f"the plugin {name!r} exports no step", hint)
+    if not any(_is_step(module, each) for each in _public(module)) and not _has_ops(module):
+        hint = (
+            "list your steps, subclasses of lake.op.Op or Barrier, in its __all__, or decorate with augment.op"
+        )
+        raise UnknownNameError(f"the plugin {name!r} exports no step and has no op for policies", hint)
+
+
+def _has_ops(module: ModuleType) -> bool:
+    """Whether functions of it are ops for policies."""
+    from augment.custom import CustomOp
+
+    return any(isinstance(value, CustomOp) for value in vars(module).values())
 
 
 def _module(name: str) -> ModuleType | None:

@@ -106,12 +106,14 @@ class Augmentation:
         if pin is None:
             return None, 0
         digest, seed = unpin(pin)
+        unreadable: list[str] = []
         if digest not in self.known and self.lake is not None:
-            self.known.update(known_policies(self.lake))
+            self.known.update(known_policies(self.lake, unreadable))
         if digest not in self.known:
             raise ConfigError(
                 f"rows name the policy {digest}, which neither _policies nor the presets have",
                 where=self.lake.uri if self.lake else None,
+                why=f"policies that cannot be read here: {'; '.join(unreadable)}" if unreadable else None,
                 hint="give policy= (or policy=None: no augmentation)",
             )
         return self.known[digest], seed if self.seed is None else self.seed
@@ -153,8 +155,9 @@ def resolve(policy: Any) -> Any:
     )
 
 
-def known_policies(lake: Lake) -> dict[str, Any]:
-    """The lake's policies and the presets, by digest."""
+def known_policies(lake: Lake, unreadable: list[str] | None = None) -> dict[str, Any]:
+    """The lake's policies and the presets, by digest; why others cannot be read goes to ``unreadable``."""
+    unreadable = [] if unreadable is None else unreadable
     from augment.policy import Policy as Written
     from augment.presets import PRESETS, preset
 
@@ -164,7 +167,8 @@ def known_policies(lake: Lake) -> dict[str, Any]:
         for text in np.unique(table.to_table(["policy"])["policy"].to_pylist()):
             try:
                 policy = Written.model_validate_json(text)
-            except ValueError:  # of another release; if rows name it, they will be told that nobody knows it
+            except ValueError as error:  # of another release, or its ops are not imported: said if rows name it
+                unreadable.append(str(error))
                 continue
             found[policy.digest] = policy
     return found

@@ -40,7 +40,7 @@ class Copy:
     """
 
     def __init__(self, source: Source, folder: str | None = None) -> None:
-        name = blake2b(f"{source.where} {source.digest} {source.schema}".encode(), digest_size=16).hexdigest()
+        name = blake2b(f"{source.made} {source.schema}".encode(), digest_size=16).hexdigest()
         self.path = Path(folder or Path(tempfile.gettempdir()) / _PLACE) / f"{name}.arrow"
         self._source = source
 

@@ -99,11 +99,17 @@ class Source:
         """Names the list of rows: files, row groups, and what the filter keeps."""
         h = blake2b(digest_size=8)
         for part in self._parts:
-            h.update(f"{part.path}\0".encode())
+            h.update(f"{part.path}\0{part.bytes}\0".encode())
         h.update(np.stack([self._part_of, self._group_of, self._stored]).tobytes())
         for rows in self._kept or ():
             h.update(rows.tobytes() + b"|")
         return h.hexdigest()
+
+    @property
+    def made(self) -> str:
+        """Names the files themselves: those of a table that was deleted and made anew are others."""
+        times = repr([part.added for part in self._parts])
+        return blake2b(f"{self.where} {self.digest} {times}".encode(), digest_size=16).hexdigest()
 
     def restrict(self, condition: pc.Expression, schema: pa.Schema) -> None:
         """Keep only the rows that match; reads the columns of the condition once. 4 bytes a row are kept."""

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dedup import MinHash
 from dedup.keep import Keep, columns, rank
+from dedup.text.match import _length
 from lake.errors import ConfigError, SchemaError
 
 WORDS = [f"word{i}" for i in range(100)]
@@ -147,6 +148,16 @@ def test_any_column_may_decide() -> None:
     assert keep_of(["-stars"], stars=[3, 3, 3]) == "a"
     assert keep_of(["-stars", "-_id"], stars=[3, 3, 3]) == "c"
     assert keep_of(["when", "-length"], when=pa.array([5, 4, 4], pa.timestamp("s"))) == "c"
+
+
+def test_the_length_of_many_texts_that_are_few() -> None:
+    entry = pa.array(["é" * 300_000, "x", None])
+    few = pa.DictionaryArray.from_arrays(pa.array([0] * 9000 + [1, None, 2], pa.int32()), entry)
+    text = pa.chunked_array([few.slice(1), few.slice(8999)])  # 5 GB of them, written out
+    found = _length(text)
+    assert found.type == pa.int64()
+    assert found.slice(8998).to_pylist() == [300_000, 1, None, None, 300_000, 1, None, None]
+    assert _length(text.slice(0, 0)).to_pylist() == []
 
 
 def test_a_column_named_length_goes_before_the_derived_one() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -206,6 +208,22 @@ def test_drops_alone_know_only_their_own_labels() -> None:
 )
 def test_labels_of_any_type(column: pa.Array, count: int) -> None:
     assert len(conflicts(edges_of([("a", "b", 0.9)]), pa.table({"_id": ["a", "b"], "label": column}))) == count
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [pa.array([0.1] * 6, pa.float32()), pa.array([1.0, float("nan")] * 3), pa.array([7] * 6, pa.int8())],
+)
+def test_a_label_is_the_same_one_whether_its_row_was_dropped_or_kept(labels: pa.Array) -> None:
+    assert len(conflicts(deduplicate(pa.table({"text": TEXTS, "label": labels}), MinHash()))) == 0
+
+
+def test_the_labels_of_a_result_need_no_file_any_more(tmp_path: Path) -> None:
+    table = pa.table({"text": TEXTS, "label": LABELS})
+    pq.write_table(table, tmp_path / "in.parquet")
+    result = deduplicate(tmp_path / "in.parquet", MinHash())
+    (tmp_path / "in.parquet").unlink()
+    assert conflicts(result).pairs.equals(conflicts(deduplicate(table, MinHash())).pairs)
 
 
 def test_rows_without_labels_conflict_with_nothing() -> None:

@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dedup
-from dedup import Jaccard, MinHash, PHash, Result, deduplicate, source
-from dedup.match import Match
-from dedup.result import CLUSTERS
+from dedup import Jaccard, MinHash, PHash, Result, Spread, deduplicate, leakage, source
+from dedup import sketch as sketching
+from dedup.match import Match, number_edges
+from dedup.reselect import reselect
+from dedup.result import CLUSTERS, with_ids
 from lake.errors import ConfigError, InputError, SchemaError
 from lake.ids import content_ids
 from lake.images import encode
@@ -267,6 +269,64 @@ def test_a_file_that_is_none_or_has_changed_is_refused(tmp_path: Path) -> None:
     write(tmp_path, pa.table({"text": TEXTS[1:]}))
     with pytest.raises(InputError, match="has 6 rows, and had 7"):
         _ = result.kept
+
+
+def test_other_rows_of_the_same_number_are_never_taken_for_those_that_were_compared(tmp_path: Path) -> None:
+    path = write(tmp_path, pa.table({"text": TEXTS}))
+    result = deduplicate(path, MinHash())
+    write(tmp_path, pa.table({"text": TEXTS[::-1]}))
+    with pytest.raises(InputError, match="has changed while it was used"):
+        _ = result.kept
+
+
+def test_a_file_that_is_written_anew_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, pa.table({"text": TEXTS}))
+    plain = pq.ParquetFile.iter_batches
+
+    def meanwhile(self: pq.ParquetFile, *arguments: object, **options: object) -> object:
+        write(tmp_path, pa.table({"text": TEXTS[::-1]}))
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", meanwhile)
+    with pytest.raises(InputError, match="has changed while it was used"):
+        deduplicate(path, MinHash())
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.dictionary(pa.int32(), pa.string()), pa.large_string()])
+def test_texts_of_any_kind_come_back_from_a_file(tmp_path: Path, kind: pa.DataType) -> None:
+    table = pa.table({"text": pa.array(TEXTS), "place": range(7)})
+    path = write(tmp_path, table.set_column(0, "text", table.column("text").cast(kind)))
+    wanted = deduplicate(table, MinHash()).kept
+    assert deduplicate(path, MinHash()).kept.select(["_id", "place"]).equals(wanted.select(["_id", "place"]))
+
+
+def test_more_ids_than_an_array_of_strings_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"text": TEXTS, "label": ["a", None, None, None, "b", None, None]})
+    step = Spread(match=MinHash())
+
+    def everything() -> list[object]:
+        result = deduplicate(table, MinHash())
+        corpus = result._made.corpus
+        numbered = number_edges(corpus, result.edges)
+        gone = pa.chunked_array([result.kept_ids.slice(0, 1).combine_chunks()])
+        nodes = corpus.pieces[0].head.select(["_id", "keep_length"])
+        return [
+            result.kept_ids.to_pylist(),
+            result.dropped.to_pylist(),
+            result.edges.to_pylist(),
+            result.clusters.to_pylist(),
+            numbered.left.tolist(),
+            reselect(result.edges, nodes, MinHash(), gone=gone).to_pylist(),
+            step.resolve([step.sketch(with_ids(table))]).to_pylist(),
+            leakage(table, table, MinHash()).pairs.to_pylist(),
+        ]
+
+    wanted = everything()
+    monkeypatch.setattr(sketching, "_MOST_BYTES", 0)
+    assert deduplicate(table, MinHash())._made.corpus.ids.type == pa.large_string()
+    assert everything() == wanted
 
 
 def test_what_is_wrong_with_a_column_is_said_of_a_file_too(tmp_path: Path) -> None:

@@ -189,3 +189,27 @@ def test_blocks_take_copies_as_the_walk_does(kinds: list[int], alike: list[bool]
     chosen = first(edges, count, same)
     wanted = zip(chosen.dropped.tolist(), chosen.twin.tolist(), exact[chosen.edge].tolist(), strict=True)
     assert found == {row: (twin, value) for row, twin, value in wanted}
+
+
+def test_the_stars_of_a_block_need_no_order_of_its_edges() -> None:
+    left, right = np.array([3, 0, 2, 1, 0]), np.array([4, 4, 4, 4, 2])
+    exact = np.array([0.9, 0.8, 1.0, 1.0, 0.7])
+    status = np.array([1, -1, -1, 1, -1], np.int8)
+    kept, copies = stars(Edges(left, right, exact, exact), exact == 1.0, status)
+    assert [kept.left.tolist(), kept.right.tolist(), kept.exact.tolist()] == [[0, 0], [2, 4], [0.7, 0.8]]
+    assert [copies.left.tolist(), copies.right.tolist()] == [[1], [4]]
+
+
+def test_copies_of_copies_have_the_twin_of_the_first() -> None:
+    one = np.ones(2)
+    kept, copies = (
+        Edges(*(np.array([x]) for x in (0, 1, 0.9, 0.8))),
+        Edges(*np.array([[1, 2], [2, 3]]), one, one),
+    )
+    found = nearest(kept, copies)
+    assert [found.left.tolist(), found.right.tolist()] == [[0, 0, 0], [1, 2, 3]]
+    assert found.exact.tolist() == [0.9, 0.9, 0.9]
+    same = np.array([False, True, True])
+    walked = first(kept.join(copies), 4, same)
+    assert walked.dropped.tolist() == found.right.tolist()
+    assert walked.twin.tolist() == found.left.tolist()

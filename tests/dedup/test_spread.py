@@ -157,6 +157,21 @@ def test_no_label_is_lost_with_a_row_that_is_dropped(drawn: list[tuple[set[str],
             assert given_[twin]["label"] is None
 
 
+def test_of_rows_that_are_equally_similar_the_least_id_gives_the_label() -> None:
+    shared = [f"word{i}" for i in range(100)]
+    texts = [" ".join(shared + [f"{tail}{i}" for i in range(5)]) for tail in ("much-longer", "b")]
+    rows = pa.table(
+        {
+            "_id": [name * 32 for name in "cab"],
+            "text": [*texts, " ".join(shared)],
+            "label": ["x", "x", None],
+        }
+    )
+    step = Spread(match=Jaccard(threshold=0.8))
+    [given_] = step.resolve([step.sketch(rows)]).to_pylist()
+    assert given_["label_from"] == "a" * 32  # though the other comes first in keep order
+
+
 def test_a_chain_carries_no_label_over_what_is_not_similar() -> None:
     words = [f"w{n}" for n in range(20)]
     texts = [" ".join(words[n : n + 10]) for n in range(6)]  # 9 of 11 words are those of the next

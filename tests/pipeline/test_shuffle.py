@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from small import contents, write_texts
 
 from dedup import Cosine, MinHash
 from dedup.match import EDGES, Match, name_edges
+from dedup.shuffle import meet
 from dedup.sketch import piece
 from lake.ids import content_ids
 from lake.lake import Change, Lake
-from pipeline import Pipeline, engine
+from pipeline import Pipeline, engine, shuffle
 from pipeline.context import Context
 from pipeline.index import Index
 from pipeline.progress import Silent
@@ -119,6 +121,22 @@ def test_rows_that_earlier_steps_dropped_are_out_of_it(tmp_path: Path, match: Ma
     assert state.equals(wanted)
     assert pairs.num_rows > 100
     assert (state.num_rows > 5) == (share < 1)
+
+
+def test_of_copies_the_next_that_is_left_takes_the_pairs_though_others_stand_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shuffle, "meet", partial(meet, most=1))  # of each bucket the first row alone has pairs
+    plain = " ".join(WORDS[:60])
+    column = pa.array([f"{plain} {'!' * 80}", f"{plain} more", plain])  # the longest is the first
+    ids = content_ids(column, None)
+    lake, match = Lake(str(tmp_path)), MinHash(threshold=0.8)
+    lake.scratch("run-1").write_arrow("s.arrow", match.sketch(pa.table({"_id": ids, "text": column})))
+    work = Shuffle(lake, "run-1", 0, match, ("s.arrow",), "_edges_x", 3)
+    context = Context(lake, engine.local(1), Silent())
+    assert len(shuffled(context, work, "match")) > 0
+    state = selected(context, work, "match", pa.chunked_array([ids.slice(0, 1)]))
+    assert state.select(["_id", "twin"]).to_pylist() == [{"_id": ids[2].as_py(), "twin": ids[1].as_py()}]
 
 
 @pytest.mark.parametrize("seed", range(3))

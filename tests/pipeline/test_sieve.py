@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dedup import MinHash
@@ -31,11 +32,12 @@ def test_a_sieve_finds_what_a_set_finds(few: list[int], many: list[int]) -> None
 
 
 IDS = st.lists(st.text("0123456789abcdef", min_size=1, max_size=2).map(lambda tail: tail.rjust(32, "0")))
-ODD = st.lists(st.sampled_from(["a", "b", "0" * 32, "0" * 31 + "1", ""]))
+ODD = st.lists(st.sampled_from(["a", "b", "0" * 32, "0" * 31 + "1", "", "0" * 31, "0" * 33]))
 
 
 @settings(deadline=None)
 @given(few=IDS | ODD, many=IDS | ODD, cut=st.integers(0, 5), null=st.booleans())
+@example(few=["0" * 32], many=["0" * 31, "0" * 32, "0" * 33], cut=0, null=False)  # 32 bytes each on average
 def test_ids_are_found_whatever_they_are_and_however_they_are_cut(
     few: list[str], many: list[str], cut: int, null: bool
 ) -> None:
@@ -96,6 +98,38 @@ def test_what_is_picked_is_what_shares_a_key_or_is_named(tmp_path: Path) -> None
     for id_, place in zip(head, places.tolist(), strict=True):
         at = pc.index(whole.column("_id"), id_).as_py()
         assert table_of.column("signature")[place].as_py() == whole.column("signature")[at].as_py()
+
+
+ROW = st.tuples(st.none() | st.integers(-3, 3), st.none() | st.integers(-3, 3))
+
+
+@settings(deadline=None)
+@given(
+    groups=st.lists(st.lists(ROW, max_size=6), max_size=4),
+    new=st.tuples(st.lists(st.integers(-4, 3), max_size=3), st.lists(st.integers(-4, 3), max_size=3)),
+    named=st.sets(st.integers(0, 23), max_size=4),
+)
+def test_rows_are_picked_from_any_row_groups_with_keys_or_without(
+    groups: list[list[tuple[int | None, int | None]]], new: tuple[list[int], list[int]], named: set[int]
+) -> None:
+    rows = [row for group in groups for row in group]
+    ids = [f"{at:032x}" for at in range(24)]
+    schema = pa.schema([("_id", pa.string()), ("band_00", pa.int64()), ("band_01", pa.int64())])
+    whole = pa.table(
+        [ids[: len(rows)], [row[0] for row in rows], [row[1] for row in rows]], schema=schema
+    ).append_column("place", pa.array(range(len(rows)), pa.int64()))
+    ends = np.cumsum([0, *(len(group) for group in groups)]).tolist()
+    cut = [whole.slice(0, 0), *(whole.slice(a, z - a) for a, z in pairwise(ends))]
+    piece_ = Stored(lambda: iter(cut), lambda chosen: (whole.take(pa.array(chosen)), np.arange(len(chosen))), 1)
+    sieves = [Sieve(np.array(keys, np.int64).view(np.uint64)) for keys in new]
+    stored.pick([piece_], sieves, pa.chunked_array([[ids[at] for at in sorted(named)]], pa.string()), 1)
+    shares = [at for at, row in enumerate(rows) if any(row[band] in new[band] for band in (0, 1))]
+    mine = sorted({*shares, *(at for at in named if at < len(rows))})
+    assert piece_.some.column("place").to_pylist() == mine
+    touched = piece_.touched()
+    assert touched.head.column("place").to_pylist() == shares
+    table, places = touched.wide(np.arange(len(shares))[::-1])
+    assert table.column("place").take(pa.array(places)).to_pylist() == shares[::-1]
 
 
 def _schema(index: Index, part: Part) -> pa.Schema:

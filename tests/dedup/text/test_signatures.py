@@ -115,6 +115,12 @@ def test_threads_with_one_giant_and_with_nothing_but_nulls() -> None:
     assert (signatures(pa.nulls(9, pa.string()), threads=4) == NONE).all()
 
 
+@pytest.mark.parametrize("ngram", [1 << 31, 1 << 62, 1 << 70])
+def test_a_shingle_of_more_units_than_any_text_has_is_refused(ngram: int) -> None:
+    with pytest.raises(ValueError, match="ngram must be at most 2147483647"):
+        signatures(pa.array(["a b"]), ngram=ngram)
+
+
 @pytest.mark.parametrize("name", ["num_perm", "ngram", "threads"])
 def test_settings_that_are_not_positive_are_refused(name: str) -> None:
     settings_: dict[str, int] = {name: 0}

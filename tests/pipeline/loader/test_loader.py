@@ -4,6 +4,8 @@ import hashlib
 import itertools
 import logging
 import pickle
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from augment import Policy
 from augment.presets import preset
 from lake.errors import ConfigError, InputError, MissingPartError, MissingTableError, SchemaError
 from lake.images import decode
-from lake.lake import Lake
+from lake.lake import Change, Lake
 from pipeline.loader import Loader
 
 POLICY = "trivial_augment_wide"
@@ -408,6 +410,18 @@ def test_a_loader_travels(lake: Lake) -> None:
     loader = Loader(lake, batch_size=8, policy=POLICY, classes="auto", filter=pc.field("score") > 3)
     again = pickle.loads(pickle.dumps(loader))
     assert digest(again) == digest(loader)
+
+
+def test_a_copy_of_rows_is_not_taken_for_those_of_a_table_that_was_made_anew(tmp_path: Path) -> None:
+    schema = pa.schema([("_id", pa.string()), ("text", pa.string())])
+    for word in ("one", "two"):
+        shutil.rmtree(tmp_path / "lake", ignore_errors=True)
+        made = Lake(tmp_path / "lake")
+        rows = pa.table([[f"{i:032x}" for i in range(3)], [f"{word} {i}" for i in range(3)]], schema=schema)
+        part = made.write_part("train", "p", [rows], schema)
+        made.commit([Change("train", schema, add=(part,))], app="me", version=1)
+        loader = Loader(made, shuffle="full", cache=str(tmp_path / "copies"))
+        assert sorted(text for batch in loader for text in batch["text"]) == [f"{word} {i}" for i in range(3)]
 
 
 def test_arrays_are_handed_over_without_a_copy(lake: Lake) -> None:

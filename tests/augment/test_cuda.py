@@ -1,0 +1,684 @@
+"""The CUDA kernels: their sources run on the CPU, against Numba's bits, and NVRTC compiles them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cache
+from hashlib import blake2b
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from cuda_on_cpu import ARCHITECTURES, HEADER, NEEDS_COMPILER, compiled, gpu, pointer, shared_library
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import augment
+from augment import _cuda_calls, _kernels, _launch, cuda, cuda_draw
+from augment.compile import Compiled, compile_programs
+from augment.effects import cuda as effects
+from augment.ops import OPS, Applied, Shape
+from augment.output import Output
+from augment.policy import Policy
+from augment.presets import preset
+from augment.programs import Programs
+from lake.errors import DeviceError
+
+SOURCE = Path(str(files("augment").joinpath("programs.cu")))
+DRAW = Path(str(files("augment").joinpath("draw.cu")))
+# What the sources need beyond tests/support/cuda_on_cpu.h; macros, so that it may come to have them too.
+PRELUDE = """
+#include <math.h>
+#include <sys/mman.h>
+#undef __noinline__
+#define __noinline__
+#undef __launch_bounds__
+#define __launch_bounds__(...)
+#undef __syncwarp
+#define __syncwarp() ((void)__ballot_sync(0xffffffffu, true))
+#define SHARED_POOL unsigned char* const pool = pool_end - pool_bytes
+static unsigned char* pool_end;  // behind it lies a page that cannot be touched
+static unsigned long long pool_bytes;
+template <typename T> inline T add_to(T* at, T value) {
+    const T old = *at;
+    *at += value;
+    return old;
+}
+#define atomicAdd add_to
+"""
+LAUNCHER = """
+extern "C" void run_augment(int blocks, i64 shared, const i64* images, i64 n, int channels, const i64* codes,
+                            const double* values, int slots, int bilinear, int kind, int planar,
+                            float scale, const float* norm, u8* scratch, i64 pitch, u8* states,
+                            i64 state_bytes, u32* counter, int grid, int capacity, int copies, int mode,
+                            int turn, const int* tiles) {
+    const size_t most = 256 << 10, page = 1 << 16;
+    if (!pool_end) {
+        void* const made = mmap(0, most + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        pool_end = (unsigned char*)made + most;
+        mprotect(pool_end, page, PROT_NONE);
+    }
+    pool_bytes = shared;
+    cuda_on_cpu::launch(blocks, BLOCK, [=] {
+        augment(images, n, channels, codes, values, slots, bilinear, kind, planar, scale, norm, scratch,
+                pitch, states, state_bytes, counter, grid, capacity, copies, mode, turn, tiles);
+    });
+}
+"""
+DRAW_LAUNCHER = """
+extern "C" void run_draw(int blocks, const u64* ids, i64 n, u32 seed_low, u32 seed_high, u32 epoch, int draws,
+                         int length, int subpolicies, const double* edges, const Choice* choices,
+                         const i64* row_codes, const double* row_values, double width, double height,
+                         i64* codes, double* values) {
+    cuda_on_cpu::launch(blocks, BLOCK, [=] {
+        draw(ids, n, seed_low, seed_high, epoch, draws, length, subpolicies, edges, choices, row_codes,
+             row_values, width, height, codes, values);
+    });
+}
+"""
+TWIN_LAUNCHER = """
+extern "C" void run_op(int blocks, const T* src, T* dst, int n, int h, int w, int c, const double* parameters,
+                       const unsigned int* keys) {
+    cuda_on_cpu::launch(blocks, 256, [=] { op(src, dst, n, h, w, c, parameters, keys); });
+}
+"""
+SIZES = [(1, 1), (1, 9), (9, 1), (2, 5), (3, 3), (7, 13), (16, 16), (19, 33), (24, 32)]
+CORE = [op.name for op in OPS.values() if op.kind not in {"call", "mix", "text"}]
+
+
+# ---------------------------------------------------------------- a stand-in for CuPy
+
+
+class Array:
+    """A CuPy array, in the host's memory."""
+
+    def __init__(self, values: npt.NDArray[Any]) -> None:
+        self.values = values
+
+    shape = property(lambda self: self.values.shape)
+    dtype = property(lambda self: self.values.dtype)
+    ndim = property(lambda self: self.values.ndim)
+    size = property(lambda self: self.values.size)
+    nbytes = property(lambda self: self.values.nbytes)
+    data = property(lambda self: SimpleNamespace(ptr=self.values.ctypes.data))
+    __cuda_array_interface__ = property(lambda self: self.values.__array_interface__)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Any) -> Array:
+        return Array(self.values[plain(index)])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.values[plain(index)] = plain(value)
+
+    def set(self, host: npt.NDArray[Any], stream: object = None) -> None:
+        self.values[...] = host
+
+    def get(self, stream: object = None, out: Any = None, blocking: bool = True) -> npt.NDArray[Any]:
+        if out is None:
+            return self.values.copy()
+        out[...] = self.values
+        return out
+
+
+def plain(value: Any) -> Any:
+    return value.values if isinstance(value, Array) else value
+
+
+class OutOfMemoryError(Exception):
+    pass
+
+
+class Stream(nullcontext[None]):
+    def __init__(self, non_blocking: bool = False) -> None:
+        super().__init__()
+
+    def synchronize(self) -> None:
+        pass
+
+
+@cache
+def library(path: Path, launcher: str, **macros: int) -> ctypes.CDLL:
+    """The source for the CPU; kept for the next run, since the compiler takes seconds for each."""
+    text = PRELUDE + path.read_text("utf-8")
+    digest = blake2b((HEADER.read_text("utf-8") + text + launcher).encode(), digest_size=8).hexdigest()
+    name = "-".join([path.stem, digest, *(f"{key}{value}" for key, value in sorted(macros.items()))])
+    kept = Path(tempfile.gettempdir()) / f"gristmill-{os.getuid()}-{name}.so"
+    if kept.exists():
+        return ctypes.CDLL(str(kept))
+    with tempfile.TemporaryDirectory() as into:
+        source = Path(into) / path.name
+        source.write_text(text)
+        made = shared_library(source, launcher, Path(into), **macros)
+        part = kept.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(made._name, part)
+        part.replace(kept)
+        return made
+
+
+@cache
+def twin_library(code: str) -> Any:
+    with tempfile.TemporaryDirectory() as into:
+        source = Path(into) / "twin.cu"
+        source.write_text(code)
+        return shared_library(source, TWIN_LAUNCHER, Path(into)).run_op
+
+
+class Kernel:
+    num_regs = 128
+
+    def __init__(self, name: str, code: str, options: tuple[str, ...]) -> None:
+        assert "--fmad=false" in options
+        self.macros = {key: int(value) for key, value in re.findall(r"-D(\w+)=(\d+)", " ".join(options))}
+        if name == "op":
+            self.run = twin_library(code)
+        else:
+            source, launcher = (DRAW, DRAW_LAUNCHER) if name == "draw" else (SOURCE, LAUNCHER)
+            assert code == source.read_text("utf-8")
+            self.run = getattr(library(source, launcher, **self.macros), f"run_{name}")
+        self.max_dynamic_shared_size_bytes = 48 << 10
+
+    def __call__(
+        self, grid: tuple[int], block: tuple[int], given: tuple[Any, ...], shared_mem: int = 0
+    ) -> None:
+        assert block == (self.macros.get("BLOCK", 256),)
+        assert shared_mem <= min(self.max_dynamic_shared_size_bytes, 256 << 10)
+        kinds = {
+            "i4": ctypes.c_int32, "u4": ctypes.c_uint32, "i8": ctypes.c_int64, "f4": ctypes.c_float,
+            "f8": ctypes.c_double,
+        }  # fmt: skip
+        arguments = [
+            pointer(each.values) if isinstance(each, Array) else kinds[each.dtype.str[1:]](each)
+            for each in given
+        ]
+        shared = [ctypes.c_int64(shared_mem)] if "CHANNELS" in self.macros else []
+        self.run(grid[0], *shared, *arguments)
+
+
+CARD = {
+    "MultiProcessorCount": 3,
+    "MaxSharedMemoryPerBlockOptin": 227 << 10,
+    "MaxSharedMemoryPerMultiprocessor": 228 << 10,
+    "MaxRegistersPerMultiprocessor": 1 << 16,
+    "MaxThreadsPerMultiProcessor": 2048,
+}
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    device = SimpleNamespace(id=0, attributes=CARD)
+    cupy = SimpleNamespace(
+        asarray=lambda data, dtype=None: (
+            Array(np.array(plain(data), dtype)) if not isinstance(data, Array) else data
+        ),
+        ascontiguousarray=lambda data: data if data.values.flags.c_contiguous else Array(data.values.copy()),
+        from_dlpack=lambda data: Array(np.from_dlpack(data)),
+        empty=lambda shape, dtype: Array(np.full(shape, 77, dtype)),
+        zeros=lambda shape, dtype: Array(np.zeros(shape, dtype)),
+        get_default_memory_pool=lambda: SimpleNamespace(free_all_blocks=lambda: None),
+        cuda=SimpleNamespace(
+            Device=lambda _=0: device,
+            Stream=Stream,
+            get_current_stream=Stream,
+            alloc_pinned_memory=lambda count: bytearray(max(count, 1)),
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        ),
+        RawModule=lambda code, options: SimpleNamespace(get_function=lambda name: Kernel(name, code, options)),
+    )
+    for module in (cuda, cuda_draw, _cuda_calls, _launch):
+        monkeypatch.setattr(module, "_cupy", lambda: cupy)
+    # What they hold must not outlive the stand-in.
+    for module, name in (
+        (_launch, "_card"),
+        (_launch, "_kernel"),
+        (cuda_draw, "_kernel"),
+        (_cuda_calls, "_kernel"),
+    ):
+        monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
+    monkeypatch.setattr(cuda_draw, "_tables", {})
+    monkeypatch.setattr(_launch, "_BLOCK", 64)  # fibers are slow, and so is the compiler
+    monkeypatch.setattr(_launch, "_SMALL_BLOCK", 64)
+    return cupy
+
+
+@pytest.fixture(params=["source on the CPU", "GPU"])
+def device(request: pytest.FixtureRequest) -> Any:
+    """CuPy: a stand-in, and where there is a GPU the real one."""
+    if request.param == "GPU":
+        return gpu() or pytest.skip("there is no GPU, or no CuPy")
+    return request.getfixturevalue("stand_in")
+
+
+# ---------------------------------------------------------------- the bits
+
+
+def pictures(rng: np.random.Generator, n: int, size: tuple[int, ...], bits: int) -> npt.NDArray[Any]:
+    """Noise, some of it in a part of the range, some in few values."""
+    top = (1 << bits) - 1
+    made = rng.integers(0, top + 1, (n, *size))
+    made[1::4] = made[1::4] // 3 + top // 4
+    made[2::4] = made[2::4] // (top // 3) * (top // 3)
+    return made.astype(f"uint{bits}")
+
+
+def by_numba(one: Compiled, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    wanted = np.empty_like(images)
+    _kernels.run(
+        images, wanted, np.ascontiguousarray(one.codes), np.ascontiguousarray(one.values), int(one.shape.top),
+        one.resampling == "bilinear",
+    )  # fmt: skip
+    return wanted
+
+
+def drawn(names: list[str], draws: int, resampling: str = "nearest") -> Policy:
+    return Policy(
+        subpolicies=[[{"op": name, "magnitude": (0, 1)}] for name in names], draws=draws, resampling=resampling
+    )
+
+
+@NEEDS_COMPILER
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    size=st.sampled_from(SIZES),
+    bits=st.sampled_from([8, 16]),
+    channels=st.sampled_from([1, 3, 3, 4, 5]),
+    resampling=st.sampled_from(["nearest", "bilinear"]),
+    draws=st.integers(1, 12),
+    seed=st.integers(0, 2**32),
+    way=st.sampled_from(["staged", "from memory", "in turns"]),
+)
+def test_any_program_has_the_bits_of_the_cpu(  # noqa: PLR0917  (drawn, all of them)
+    device: Any, size: tuple[int, int], bits: int, channels: int, resampling: str, draws: int, seed: int,
+    way: str,
+) -> None:  # fmt: skip
+    rng = np.random.default_rng(seed)
+    images = pictures(rng, 9, (*size, channels), bits)
+    one = drawn(CORE, draws, resampling).compile(range(9), size=(*size, channels), seed=seed, bits=bits)
+    with pytest.MonkeyPatch.context() as patch:
+        if way == "in turns":
+            patch.setattr(_launch, "_LARGE", 0)
+            patch.setattr(_launch, "_TILE", 40)
+        if way == "from memory":
+            patch.setitem(CARD, "MaxSharedMemoryPerBlockOptin", 40 << 10)
+            patch.setattr(_launch._Shared, "_pool", lambda self, block, _: no_room(self, block))
+        found = cuda.run(one, device.asarray(images))
+    assert np.array_equal(found.get(), by_numba(one, images))
+
+
+def no_room(shared: Any, block: int) -> tuple[int, int, int]:
+    area = max(4 * block * 8, 1024 * shared.channels * 2)
+    held = _launch.state_bytes(8, shared.channels) if shared.bits == 8 else 0
+    return 0, 2, held + area
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("bits", [8, 16])
+def test_each_op_alone(device: Any, bits: int) -> None:
+    rng = np.random.default_rng(1)
+    images = pictures(rng, 4, (20, 31, 3), bits)
+    for name in CORE:
+        for resampling in ("nearest", "bilinear"):
+            one = drawn([name], 1, resampling).compile(range(4), size=(20, 31, 3), seed=3, bits=bits)
+            found = cuda.run(one, device.asarray(images))
+            assert np.array_equal(found.get(), by_numba(one, images)), (name, resampling)
+
+
+@NEEDS_COMPILER
+def test_equalize_of_sixteen_bits_has_a_step(device: Any) -> None:
+    """An image must have more than 65,535 pixels for that; here it is also cut into tiles, and not."""
+    rng = np.random.default_rng(4)
+    images = pictures(rng, 2, (300, 301, 1), 16) // 2
+    programs = [[Applied("Equalize", 0.0), Applied("AutoContrast", 0.0), Applied("Equalize", 0.0)]] * 2
+    one = compile_programs(Programs.of(programs), Shape(300, 301, 1, 65535.0))
+    wanted = by_numba(one, images)
+    assert not np.array_equal(wanted, images)
+    for large in (0, 1 << 30):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_launch, "_LARGE", large)
+            patch.setattr(_launch, "_FEW", large)
+            assert np.array_equal(cuda.run(one, device.asarray(images)).get(), wanted)
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("large", [False, True])
+def test_coordinates_beyond_16_bits_run_along_the_rows(
+    device: Any, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setattr(_launch, "_LARGE", 0)
+        monkeypatch.setattr(_launch, "_TILE", 40)
+    rng = np.random.default_rng(5)
+    images = pictures(rng, 3, (70, 11, 3), 8)
+    m = np.array([0.37, -0.21, 3.2, 0.11, 0.93, 1.7, 0.0, 0.0, 1.0])
+    far = m.copy()
+    far[[0, 2]] = 7000.3, -7000.3 * 4  # passes through the image on its way out
+    codes = np.array([[8, 1, 13, 7], [1, 12, -1, -1], [1, 15, -1, -1]], np.int64)
+    values = np.zeros((3, 4, 12))
+    values[0, 0, 0], values[0, 3, 0] = 1.7, 0.3
+    values[0, 1, :9] = values[1, 0, :9] = values[2, 0, :9] = far
+    values[2, 1, :4] = 3, 10, 9, 50
+    programs = Programs.empty(3, 4)
+    one = Compiled(Shape(70, 11, 3, 255.0), "wide", "nearest", codes, values, programs.keys, programs)
+    assert np.array_equal(cuda.run(one, device.asarray(images)).get(), by_numba(one, images))
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("name", ["trivial_augment_wide", "autoaugment_imagenet", "randaugment"])
+def test_presets(device: Any, name: str) -> None:
+    rng = np.random.default_rng(6)
+    images = pictures(rng, 40, (32, 32, 3), 8)
+    one = preset(name).compile(range(40), size=(32, 32, 3), seed=9)
+    assert np.array_equal(cuda.run(one, device.asarray(images)).get(), by_numba(one, images))
+
+
+# ---------------------------------------------------------------- the output
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_outputs(device: Any, bits: int, dtype: Any, layout: Any) -> None:
+    rng = np.random.default_rng(7)
+    for size in [(8, 8, 3), (5, 7, 3), (9, 4, 1), (6, 6, 4), (3, 5, 2)]:
+        several = (
+            {} if dtype.startswith("u") else {"mean": rng.random(size[2]), "std": 0.1 + rng.random(size[2])}
+        )
+        output = Output(dtype, layout, **several)
+        images = pictures(rng, 5, size, bits)
+        one = drawn(["Rotate", "Equalize", "Sharpness"], 3).compile(range(5), size=size, seed=1, bits=bits)
+        wanted = output.convert(by_numba(one, images))
+        for large in (0, 1 << 30):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(_launch, "_LARGE", large)
+                patch.setattr(_launch, "_FEW", large)
+                found = cuda.run(one, device.asarray(images), output=output).get()
+            assert found.dtype == wanted.dtype
+            assert np.array_equal(found, wanted), (size, large)
+
+
+# ---------------------------------------------------------------- the host side
+
+
+@NEEDS_COMPILER
+def test_lists_of_any_shapes_are_one_batch(device: Any) -> None:
+    rng = np.random.default_rng(8)
+    policy = preset("randaugment")
+    sizes = [(9, 7, 3), (16, 16, 3), (9, 7, 3), (5, 5), (30, 8, 4), (16, 16, 3)]
+    images = [pictures(rng, 1, size, 8)[0] for size in sizes] + [pictures(rng, 1, (9, 7, 3), 16)[0]]
+    wanted = policy.apply(images, range(7), seed=2)
+    found = cuda.apply(policy, [device.asarray(image) for image in images], range(7), seed=2)
+    for a, b in zip(found, wanted, strict=True):
+        assert np.array_equal(a.get(), b)
+    on_host = cuda.apply(policy, images, range(7), seed=2)
+    assert all(isinstance(a, np.ndarray) and np.array_equal(a, b) for a, b in zip(on_host, wanted, strict=True))
+
+
+@NEEDS_COMPILER
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("piece", [1, 2000, 1 << 25])
+def test_host_images_go_over_in_pieces(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "_PIECE", piece)
+    rng = np.random.default_rng(9)
+    images = pictures(rng, 13, (12, 10, 3), 8)
+    output = Output("float16", "NCHW", mean=0.4, std=0.2)
+    policy = preset("autoaugment_cifar10")
+    wanted = output.convert(policy.apply(images, range(13), seed=1))
+    assert np.array_equal(cuda.apply(policy, images, range(13), seed=1, output=output), wanted)
+    grey = images[..., 0]
+    assert np.array_equal(cuda.apply(policy, grey, range(13)), policy.apply(grey, range(13)))
+
+
+@NEEDS_COMPILER
+def test_arrays_of_others_come_in_by_their_protocols(device: Any) -> None:
+    class ByDlpack:
+        def __init__(self, values: npt.NDArray[Any]) -> None:
+            self.values = values
+            self.shape, self.dtype, self.ndim = values.shape, values.dtype, values.ndim
+
+        def __len__(self) -> int:
+            return len(self.values)
+
+        def __dlpack__(self, **settings: Any) -> Any:
+            return self.values.__dlpack__(**settings)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return self.values.__dlpack_device__()
+
+    images = pictures(np.random.default_rng(3), 3, (8, 8, 3), 8)
+    policy = preset("trivial_augment_wide")
+    found = cuda.apply(policy, ByDlpack(images), range(3))
+    assert np.array_equal(found, policy.apply(images, range(3)))
+    assert np.array_equal(np.from_dlpack(found), found)
+    strided = device.asarray(np.repeat(images, 2, axis=2))[:, :, ::2]
+    assert np.array_equal(cuda.apply(policy, strided, range(3)).get(), found)
+
+
+@NEEDS_COMPILER
+def test_too_little_memory_is_tried_in_halves_once(
+    stand_in: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = pictures(np.random.default_rng(3), 8, (8, 8, 3), 8)
+    policy = preset("trivial_augment_wide")
+    seen: list[int] = []
+
+    def tight(most: int) -> Callable[..., None]:
+        def launch(cupy: Any, jobs: Any, output: Any) -> None:
+            seen.append(sum(len(job.sources) for job in jobs))
+            if seen[-1] > most:
+                raise OutOfMemoryError("tried to allocate")
+            _launch.launch(cupy, jobs, output)
+
+        return launch
+
+    monkeypatch.setattr(cuda, "launch", tight(4))
+    assert np.array_equal(
+        cuda.apply(policy, stand_in.asarray(images), range(8)).get(), policy.apply(images, range(8))
+    )
+    assert seen == [8, 4, 4]
+    monkeypatch.setattr(cuda, "launch", tight(3))
+    with pytest.raises(DeviceError, match="smaller batches"):
+        cuda.apply(policy, stand_in.asarray(images), range(8))
+
+
+TWIN = """
+extern "C" __global__ void op(const T* src, T* dst, int n, int h, int w, int c, const double* parameters,
+                              const unsigned int* keys) {
+    const long long i = (long long)blockIdx.x * 256 + threadIdx.x, size = (long long)h * w * c;
+    if (i < n * size) dst[i] = src[i] ^ (T)(keys[4 * (i / size)] + (unsigned int)parameters[i / size]);
+}
+"""
+
+
+def scrambled(image: npt.NDArray[Any], parameter: float, rng: np.random.Generator) -> npt.NDArray[Any]:
+    key = int(rng.bit_generator.state["state"]["key"][0] >> np.uint64(32))
+    return image ^ image.dtype.type((key + int(parameter)) & np.iinfo(image.dtype).max)
+
+
+def plain_copy(image: npt.NDArray[Any], _parameter: float, _rng: np.random.Generator) -> npt.NDArray[Any]:
+    return image[::-1].copy()
+
+
+with_twin = augment.op(scrambled, magnitude=(0, 40), cuda=TWIN)
+without_twin = augment.op(plain_copy)
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("bits", [8, 16])
+def test_calls_go_to_their_twins_or_to_the_host_or_are_refused(device: Any, bits: int) -> None:
+    rng = np.random.default_rng(3)
+    images = pictures(rng, 12, (11, 9, 3), bits)
+    output = Output(layout="NCHW")
+    policy = drawn([with_twin.name, "Rotate", "Invert", "Equalize"], 4)
+    found = cuda.apply(policy, device.asarray(images), range(12), output=output)
+    assert np.array_equal(found.get(), output.convert(policy.apply(images, range(12))))
+    policy = drawn([with_twin.name, "Rotate", without_twin.name, "Equalize"], 4)
+    found = cuda.apply(policy, device.asarray(images), range(12), output=output, calls="host")
+    assert np.array_equal(found.get(), output.convert(policy.apply(images, range(12))))
+    with pytest.raises(DeviceError, match="plain_copy has no function for a GPU"):
+        cuda.apply(policy, device.asarray(images), range(12))
+
+
+@NEEDS_COMPILER
+def test_effects_go_to_their_kernels(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those are tested in test_effects_cuda.py; the stand-in has the CPU's functions in their place."""
+    images = pictures(np.random.default_rng(3), 12, (11, 9, 3), 8)
+    policy = drawn(["Blur", "Rotate", "GaussianNoise", "Invert"], 3)
+    if not hasattr(device, "__version__"):
+
+        def run(name: str, some: Any, values: Any, keys: Any) -> Any:
+            rows = zip(some.get(), values, keys, strict=True)
+            return device.asarray(np.stack([OPS[name].call(*row) for row in rows]))
+
+        monkeypatch.setattr(effects, "run", run)
+    found = cuda.apply(policy, device.asarray(images), range(12))
+    assert np.array_equal(found.get(), policy.apply(images, range(12)))
+
+
+def test_mixing_is_refused(device: Any) -> None:
+    name = next(op.name for op in OPS.values() if op.kind == "mix")
+    with pytest.raises(DeviceError, match=f"{name} mixes two images"):
+        cuda.apply(drawn([name], 1), device.asarray(np.zeros((1, 4, 4, 3), np.uint8)), [1])
+
+
+def test_what_does_not_fit_is_refused(device: Any) -> None:
+    one = preset("randaugment").compile(range(2), size=(8, 8, 3))
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="compiled for 2 images"):
+        cuda.run(one, images[:1])
+    with pytest.raises(ValueError, match="compiled for 2 images"):
+        cuda.run(one, images.astype(np.uint16))
+    with pytest.raises(ValueError, match="on the host"):
+        cuda.run([one, one], [images, device.asarray(images)])
+    with pytest.raises(TypeError, match="float32"):
+        cuda.apply(preset("randaugment"), images.astype(np.float32), range(2))
+    with pytest.raises(ValueError, match="33 channels"):
+        cuda.apply(preset("randaugment"), np.zeros((1, 2, 2, 33), np.uint8), [1])
+
+
+# ---------------------------------------------------------------- draws on the device
+
+
+@NEEDS_COMPILER
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    names=st.lists(
+        st.lists(st.sampled_from(sorted(cuda_draw._BY_LEVEL)), min_size=1, max_size=3), min_size=1, max_size=5
+    ),
+    draws=st.integers(0, 4),
+    seed=st.integers(0, 2**64 - 1),
+    epoch=st.integers(0, 2**32 - 1),
+    space=st.sampled_from(["wide", "autoaugment"]),
+    size=st.sampled_from([(32, 32, 3), (20, 31, 3), (9, 8, 1)]),
+    bins=st.sampled_from([2, 10, 31]),
+)
+def test_draws_on_the_device_are_those_of_the_host(  # noqa: PLR0917  (drawn, all of them)
+    device: Any,
+    names: list[list[str]],
+    draws: int,
+    seed: int,
+    epoch: int,
+    space: Any,
+    size: Any,
+    bins: int,
+) -> None:
+    rng = np.random.default_rng(seed % 1000)
+    subpolicies = [
+        {
+            "choices": [
+                {
+                    "op": name,
+                    "probability": rng.random(),
+                    "magnitude": sorted(rng.random(2)) if rng.random() < 0.7 else 0.4,
+                }
+                for name in each
+            ],
+            "weight": rng.random() + 0.1,
+        }
+        for each in names
+    ]
+    policy = Policy(subpolicies=subpolicies, draws=draws, bins=bins, space=space)
+    ids = rng.integers(0, 2**63, (50, 2)).astype(np.uint64)
+    images = Array(np.zeros((50, *size), np.uint8))
+    made = cuda_draw.compiled_on_device(device, policy, images, ids, seed, epoch, None)
+    assert made is not None
+    wanted = policy.compile(ids, size=size, seed=seed, epoch=epoch)
+    codes, k = made.codes.get(), wanted.codes.shape[1]
+    assert np.array_equal(codes[:, :k], wanted.codes)
+    assert (codes[:, k:] < 0).all()
+    there = wanted.codes > 0
+    assert np.array_equal(made.values.get()[:, :k][there], wanted.values[there])
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("name", ["trivial_augment_wide", "autoaugment_cifar10", "randaugment"])
+def test_presets_are_drawn_on_the_device(device: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = pictures(np.random.default_rng(2), 30, (24, 24, 3), 8)
+    policy = preset(name)
+    wanted = policy.apply(images, range(30), seed=5, epoch=2)
+    monkeypatch.setattr(Policy, "draw", None)  # not on the host
+    found = cuda.apply(policy, device.asarray(images), range(30), seed=5, epoch=2)
+    assert np.array_equal(found.get(), wanted)
+
+
+@NEEDS_COMPILER
+def test_policies_that_are_no_table_are_drawn_on_the_host(device: Any) -> None:
+    choice = {"op": "Rotate", "magnitude": (0, 1)}
+    for policy in (
+        Policy(subpolicies=[[choice]], bins=None),
+        Policy(subpolicies=[[choice], [{"op": "Invert"}]], draws=2, distinct=True),
+        Policy(subpolicies=[[{"op": "Rotate", "magnitude": {"mean": 0.5, "std": 0.1}}]]),
+        drawn(["Crop"], 1),
+    ):
+        images = pictures(np.random.default_rng(2), 4, (8, 8, 3), 8)
+        assert (
+            cuda_draw.compiled_on_device(device, policy, device.asarray(images), range(4), 0, 0, None) is None
+        )
+        assert np.array_equal(
+            cuda.apply(policy, device.asarray(images), range(4)).get(), policy.apply(images, range(4))
+        )
+
+
+# ---------------------------------------------------------------- the numbers of both sides; compiler, device
+
+
+def test_the_numbers_are_those_of_the_source() -> None:
+    source = SOURCE.read_text("utf-8")
+    codes = dict(re.findall(r"^    ([A-Z]+) = (\d+)", source, re.MULTILINE))
+    assert {name: int(code) for name, code in codes.items()} == {
+        name: getattr(_kernels, name) for name in codes
+    }
+    assert set(codes) == {"WARP", "MATRIX"} | {op.name.upper() for op in OPS.values() if op.kind == "lut"} | {
+        "COLOR", "SHARPNESS", "CUTOUT",
+    }  # fmt: skip
+    assert f"#define RUNS {_launch.RUNS} " in source
+    assert f"#define MOST {_launch.MOST_CHANNELS}\n" in source
+    kinds = re.search(r"enum Kind \{(.*)\}", source)
+    assert kinds is not None
+    assert [name.strip() for name in kinds[1].split(",")].index("HALF") == _launch.kind_of(Output("float16"), 8)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nvrtc_compiles_the_source(architecture: int, tmp_path: Path) -> None:
+    for bits, channels in [(8, 3)] if architecture != 90 else [(8, 3), (16, 1)]:
+        source = tmp_path / "programs.cu"
+        source.write_text(f"#define BITS {bits}\n#define CHANNELS {channels}\n" + SOURCE.read_text("utf-8"))
+        assert compiled(source, architecture) == {"augment"}
+    assert compiled(DRAW, architecture) == {"draw"}
+
+
+@pytest.mark.skipif(gpu() is not None, reason="there is a GPU")
+def test_without_a_gpu_the_device_is_refused() -> None:
+    with pytest.raises(DeviceError, match="cuda"):
+        cuda.apply(preset("randaugment"), np.zeros((1, 4, 4, 3), np.uint8), [1])
