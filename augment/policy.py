@@ -247,7 +247,7 @@ class Policy(Value):
             targets: masks, boxes and keypoints, which geometric ops move along.
             partners: as many images of the same shapes, for MixUp and CutMix (:mod:`augment.mix`).
             output: how the images are handed over, see :class:`augment.Output`; None: as they were given.
-            device: "cpu" or "cuda": the same bytes. On the GPU images stay where they are, and there are neither
+            device: "cpu" or "cuda": the same bytes. On the GPU images stay where they are; there are neither
                 targets nor partners.
 
         Returns:

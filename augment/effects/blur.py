@@ -25,7 +25,7 @@ def weights(sigma: float) -> npt.NDArray[np.int64]:
     """The weights of one side and the centre: int64 (r + 1,), r = ceil(3 sigma); all 2 r + 1 add up to 32768.
 
     >>> weights(0.5).tolist()
-    [25772, 3488, 10]
+    [25774, 3488, 9]
     """
     sigma = max(sigma, 0.05)  # already nothing, and the squares stay finite
     radius = int(np.ceil(3.0 * sigma))

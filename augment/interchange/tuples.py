@@ -137,6 +137,8 @@ def _to_fast(choice: Choice) -> Triple:
     if span.signed and choice.signed != (op in _MIRRORED):
         how = "mirrors it in half of the draws" if op in _MIRRORED else "does not mirror it"
         raise InterchangeError(f"{op}: this format {how}")
+    if op in _MIRRORED and abs(value) > _MIRRORED[op]:
+        raise InterchangeError(f"{op}: this format goes up to {_MIRRORED[op]:g}, not {abs(value):g}")
     if op in _MIRRORED:
         return op, p, tidy((1 + abs(value) / _MIRRORED[op]) / 2)
     if op == "Posterize":
