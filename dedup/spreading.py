@@ -48,6 +48,9 @@ GIVEN = pa.schema(
 )
 """What rows without a label get. Sorted by ``_id``."""
 
+GONE = "spread_gone"
+"""A column of the rows that are sketched, if there is one: dropped by something else than the match itself."""
+
 _LABEL = "spread_label"  # of a sketch
 _APART = -1.0  # the similarity of rows of one family that were not compared
 _Ints = npt.NDArray[np.int64]
@@ -94,7 +97,7 @@ class Spread(Barrier):
 
     def settings(self) -> dict[str, object]:
         """What a sketch depends on."""
-        return {"step": "dedup.Spread", "match": self.match.settings()}
+        return {"step": "dedup.Spread", "version": 2, "match": self.match.settings()}
 
     def sketch(self, table: pa.Table) -> pa.Table:
         """The match's sketch of each row, with its label.
@@ -109,7 +112,10 @@ class Spread(Barrier):
         known = pc.is_in(
             table.column("_id").cast(pa.string()), value_set=sketch.column("_id").cast(pa.string())
         )
-        return sketching.label(sketch.append_column(_LABEL, labels.filter(known)), self.settings())
+        none = pa.chunked_array([pa.array(np.zeros(table.num_rows, np.bool_))])
+        gone = table.column(GONE) if GONE in table.schema.names else none
+        made = sketch.append_column(_LABEL, labels.filter(known)).append_column(GONE, gone.filter(known))
+        return sketching.label(made, self.settings())
 
     def resolve(self, sketches: Sequence[pa.Table]) -> pa.Table:
         """Say which rows get which label, and from whom: a table of schema :data:`GIVEN`.
@@ -236,7 +242,9 @@ def _resolved(corpus: Corpus, edges: Edges, step: Spread) -> pa.Table:
     ids = corpus.ids
     node = pc.index_in(corpus.column("_id").cast(ids.type), value_set=ids).to_numpy().astype(np.int64)
     sources = _sources(corpus, group, node[code >= 0], code[code >= 0])
-    offers = _offers(sources, *_directed(edges, group, same, step))
+    alive = np.ones(count, np.bool_)
+    alive[node[corpus.column(GONE).to_numpy()]] = False
+    offers = _offers(sources, *_directed(edges, group, same, alive, step))
     if step.across == "families":
         strict = edges.take(edges.exact >= step.least)
         family = components(group[strict.left], group[strict.right], count)[group]
@@ -256,16 +264,18 @@ def _sources(corpus: Corpus, group: _Ints, node: _Ints, code: _Ints) -> _Offers:
 
 
 def _directed(
-    edges: Edges, group: _Ints, same: npt.NDArray[np.bool_], step: Spread
+    edges: Edges, group: _Ints, same: npt.NDArray[np.bool_], alive: npt.NDArray[np.bool_], step: Spread
 ) -> tuple[_Ints, _Ints, npt.NDArray[np.float64]]:
     """From which group to which a label goes, and how similar they are."""
-    chosen = select.first(edges, len(group), same if step.match.copies else None)
+    # The match decides among the rows that are still there: so does who hands a label to whom.
+    left = edges if alive.all() else select.without(edges, alive, copies=step.match.copies)
+    chosen = select.first(left, len(group), left.exact == 1.0 if step.match.copies else None)
     strict = edges.take((edges.exact >= step.least) & ~same)
     each = np.unique(group)
     return (
         np.concatenate([each, group[strict.left], group[strict.right], group[chosen.dropped]]),
         np.concatenate([each, group[strict.right], group[strict.left], group[chosen.twin]]),
-        np.concatenate([np.ones(len(each)), strict.exact, strict.exact, edges.exact[chosen.edge]]),
+        np.concatenate([np.ones(len(each)), strict.exact, strict.exact, left.exact[chosen.edge]]),
     )
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -113,17 +113,36 @@ def survey(task: Task) -> str:
         return name
     barrier = task.stage.steps[task.upto][1]
     ops = ops_of(task.stage, task.lake, task.key, task.upto)
-    if getattr(barrier, "sees_repeats", False):
-        ops = [op for op in ops if not isinstance(op, Drop)]
+    repeats = getattr(barrier, "sees_repeats", False)
     sketches = []
     source = task.lake.table(task.stage.source)
     for batch in _or_empty(source.read_part(task.part), source):
-        rows = batch
-        for op in ops:
-            rows = op(rows)
+        rows = _with_repeats(task, barrier, ops, batch) if repeats else _in_turn(ops, batch)
         sketches.append(barrier.sketch(rows))  # type: ignore[attr-defined]
     scratch.write_arrow(name, pa.concat_tables(sketches))
     return name
+
+
+def _in_turn(ops: list[Op], rows: pa.Table) -> pa.Table:
+    for op in ops:
+        rows = op(rows)
+    return rows
+
+
+def _with_repeats(task: Task, barrier: Any, ops: list[Op], rows: pa.Table) -> pa.Table:
+    """The rows, also those that matches have dropped; what was gone before its own match decided is marked."""
+    from dedup.spreading import GONE
+
+    gone: set[str] = set()
+    own = False
+    for op, (_, step) in zip(ops, task.stage.steps, strict=False):
+        own = own or step == barrier.match
+        if not isinstance(op, Drop):
+            rows = op(rows)
+        elif not own:
+            gone |= set(rows.column("_id").to_pylist()).difference(op(rows).column("_id").to_pylist())
+    marked = [_id in gone for _id in rows.column("_id").to_pylist()]
+    return rows.append_column(GONE, pa.array(marked, pa.bool_()))
 
 
 def emit(task: Task) -> Emitted:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from dedup import Jaccard, MinHash, PHash, Spread, deduplicate, spread
 from dedup.spreading import GIVEN, GiveLabels
+from lake import Files
 from lake.errors import SchemaError
 from lake.ids import content_ids
 from lake.lake import Lake
@@ -296,3 +297,51 @@ def test_the_op_drops_nothing() -> None:
     outcome = GiveLabels(state=step.resolve([step.sketch(table)])).apply(table)
     assert outcome.drops.num_rows == 0
     assert pc.sum(pc.is_null(outcome.table["label"])).as_py() == 0
+
+
+def chain() -> pa.Table:
+    """A and C resemble B (0.8), not each other (0.6); the order to keep them in is A, C, B; B has the label."""
+    texts = [" ".join(f"w{i}" for i in range(low, high)) for low, high in ((5, 21), (1, 17), (1, 21))]
+    return pa.table(
+        {
+            "_id": [f"{i:032x}" for i in range(3)],
+            "text": texts,
+            "label": [None, None, "b"],
+            "score": [3.0, 2.0, 1.0],
+        }
+    )
+
+
+def test_a_label_is_not_handed_to_a_row_that_was_gone_before() -> None:
+    match = Jaccard(threshold=0.75, ngram=1, keep=["-score", "_id"])
+    step = Spread(match=match, threshold=1.0)
+    for gone, wanted in (([False, False, False], 0), ([True, False, False], 1)):
+        rows = chain().append_column("spread_gone", pa.array(gone))
+        state = step.resolve([step.sketch(rows)])
+        given_ = {row["_id"]: row["label"] for row in state.to_pylist() if row["label"] is not None}
+        assert given_ == {f"{wanted:032x}": "b"}
+
+
+def test_in_a_pipeline_an_earlier_match_may_have_dropped_the_twin(tmp_path: Path) -> None:
+    a, c, b = chain().column("text").to_pylist()
+    rows = [
+        {"text": a + " q1", "score": 3.0},  # gone: the first match finds the row before it equal
+        {"text": a.replace("w5 ", "w5 w5 ") + " q1", "score": 9.0, "far": True},
+        {"text": c, "score": 2.0},
+        {"text": b, "score": 1.0, "label": "b"},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    pipeline = Pipeline(
+        name="spread",
+        lake=str(tmp_path / "lake"),
+        source=Files(paths=[f"{tmp_path}/rows.jsonl"], label="label", columns={"score": "float64"}),
+        steps=[
+            Jaccard(threshold=0.95, ngram=1, keep=["-score", "_id"]),
+            Jaccard(threshold=0.75, ngram=1, keep=["-score", "_id"]),
+            Spread(match=Jaccard(threshold=0.75, ngram=1, keep=["-score", "_id"]), threshold=1.0),
+        ],
+    )
+    assert pipeline.run().exit_code == 0
+    kept = {row["text"]: row["label"] for row in Lake(tmp_path / "lake").table("train").to_table().to_pylist()}
+    labels = [label for label in kept.values() if label is not None]
+    assert labels == ["b"]  # somebody who is still there has it
