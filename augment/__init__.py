@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from augment import presets as presets
     from augment.apply import Apply as Apply
     from augment.custom import op as op
-    from augment.output import Output as Output
+    from augment.engine.output import Output as Output
     from augment.policy import Policy as Policy
     from augment.search import Learned as Learned
     from augment.targets import Targets as Targets
@@ -20,7 +20,7 @@ _HOME = {
     "Apply": "augment.apply",
     "ApplyText": "augment.text.step",
     "Learned": "augment.search",
-    "Output": "augment.output",
+    "Output": "augment.engine.output",
     "Policy": "augment.policy",
     "Targets": "augment.targets",
     "op": "augment.custom",

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
 from augment import late
-from augment.cpu import threads
+from augment.engine.cpu import threads
 from augment.policy import Policy
 from augment.presets import preset
 from augment.targets import BoxFormat
@@ -23,7 +23,7 @@ from lake.op import Op, Outcome
 
 if TYPE_CHECKING:
     from augment.annotations import Annotated as Annotation
-    from augment.programs import Programs
+    from augment.engine.programs import Programs
 
 __all__ = ["COPY_FIELDS", "Apply"]
 
@@ -185,7 +185,8 @@ class Apply(Op):
         pool: ThreadPoolExecutor,
     ) -> list[list[_Copy]]:
         """For each image its copies."""
-        from augment import cpu, rng
+        from augment import rng
+        from augment.engine import cpu
         from lake.images import encode
 
         ids = rng.halves(table.column("_id").take(pa.array(rows, pa.int64())))
@@ -206,8 +207,8 @@ class Apply(Op):
         self, images: list[Pixels], programs: Programs, said: list[Annotation], how: dict[str, Any]
     ) -> tuple[list[Pixels], list[dict[str, Any]]]:
         """The images, and of each the columns that moved with it."""
-        from augment import cpu
         from augment.annotations import targets, write
+        from augment.engine import cpu
         from lake.images import encode
 
         results, moved = cpu.execute(

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from augment.compile import CALLS, WARP, Compiled
+from augment.engine.compile import CALLS, WARP, Compiled
 from augment.ops import by_code
 
 __all__ = ["BoxFormat", "Targets", "check_boxes", "check_keypoints", "move"]
@@ -157,7 +157,7 @@ class _Moves:
 
     def mask(self, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Resample (h, w, k), the nearest neighbour."""
-        from augment import _kernels
+        from augment.engine import _kernels
 
         for code, values, key in self.stages:
             if code == WARP:

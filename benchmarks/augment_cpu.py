@@ -48,7 +48,8 @@ os.environ.update(THREADS)
 import numpy as np  # noqa: E402  (after the threads are set)
 from PIL import Image, ImageEnhance, ImageOps  # noqa: E402
 
-from augment import Policy, cpu, presets  # noqa: E402
+from augment import Policy, presets  # noqa: E402
+from augment.engine import cpu  # noqa: E402
 from augment.ops import NAMES, Applied, find  # noqa: E402
 
 SIDE = 224

@@ -31,9 +31,9 @@ from typing import Any
 
 import numpy as np
 
-from augment import _launch, cuda, cuda_draw
+from augment.engine import _launch, cuda, cuda_draw
+from augment.engine.output import Output
 from augment.ops import Shape
-from augment.output import Output
 from augment.presets import preset
 from lake.errors import DeviceError
 from lake.gpu import cupy as the_device
@@ -170,7 +170,7 @@ def through_host(clock: Clock, images: np.ndarray, ids: Any, rate: float) -> lis
 
 
 def on_host(ids: Any) -> list[str]:
-    from augment.compile import compile_programs
+    from augment.engine.compile import compile_programs
 
     rows = []
     for title, name in POLICIES.items():

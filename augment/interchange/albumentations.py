@@ -16,12 +16,12 @@ from itertools import combinations, combinations_with_replacement, permutations,
 from math import factorial, prod
 from typing import Any
 
-from augment.choices import Choice, SubPolicy
 from augment.interchange import transforms
 from augment.interchange.errors import InterchangeError
 from augment.interchange.numbers import check_same, tidy
 from augment.policy import Policy
-from augment.schedule import Schedule
+from augment.policy.choices import Choice, SubPolicy
+from augment.policy.schedule import Schedule
 
 __all__ = ["dump", "load"]
 

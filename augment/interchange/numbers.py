@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from augment.choices import Choice, SubPolicy
 from augment.interchange.errors import InterchangeError, warn
-from augment.levels import Normal
 from augment.ops import OPS, Range, Space
 from augment.policy import Policy
-from augment.schedule import Schedule
+from augment.policy.choices import Choice, SubPolicy
+from augment.policy.levels import Normal
+from augment.policy.schedule import Schedule
 
 __all__ = ["BITS_FLOOR", "Spread", "check_same", "choice_of", "difference", "one_bit", "tidy"]
 

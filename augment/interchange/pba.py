@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from augment.choices import Choice, SubPolicy
 from augment.interchange.errors import InterchangeError
 from augment.interchange.numbers import one_bit, tidy
 from augment.interchange.tuples import Triple, triples
 from augment.ops import OPS
 from augment.policy import Policy
-from augment.schedule import Schedule
+from augment.policy.choices import Choice, SubPolicy
+from augment.policy.schedule import Schedule
 
 __all__ = ["SIDE", "load"]
 

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from augment.choices import Choice, SubPolicy
 from augment.interchange.errors import InterchangeError, warn
 from augment.interchange.numbers import BITS_FLOOR, Spread, choice_of, difference, one_bit, tidy
-from augment.levels import Normal
 from augment.ops import OPS
 from augment.policy import Policy
-from augment.schedule import Schedule
+from augment.policy.choices import Choice, SubPolicy
+from augment.policy.levels import Normal
+from augment.policy.schedule import Schedule
 
 __all__ = ["dump", "load", "speaks"]
 

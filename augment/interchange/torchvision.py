@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from augment import presets
-from augment.choices import Choice
 from augment.interchange.errors import InterchangeError
 from augment.interchange.numbers import difference, tidy
 from augment.policy import Policy
+from augment.policy.choices import Choice
 
 __all__ = ["NAMES", "dump", "load", "speaks"]
 

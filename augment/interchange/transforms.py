@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from augment.choices import Choice
 from augment.interchange.errors import InterchangeError
 from augment.interchange.numbers import BITS_FLOOR, tidy
-from augment.levels import Normal
 from augment.ops import OPS, Space
-from augment.schedule import Schedule
+from augment.policy.choices import Choice
+from augment.policy.levels import Normal
+from augment.policy.schedule import Schedule
 
 __all__ = ["Reading", "mirrored", "read", "write"]
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from augment.choices import Choice, SubPolicy
 from augment.interchange.errors import InterchangeError
 from augment.interchange.numbers import check_same, one_bit, tidy
 from augment.ops import OPS
 from augment.policy import Policy
-from augment.schedule import Schedule
+from augment.policy.choices import Choice, SubPolicy
+from augment.policy.schedule import Schedule
 
 __all__ = ["dump_autoaugment", "dump_fast", "load_autoaugment", "load_fast", "triples"]
 

@@ -1,7 +1,7 @@
 """The ops, as a table: name, targets, magnitude ranges, and how a parameter becomes a kernel's numbers.
 
 Rows stand by family: :mod:`augment.ops.autoaugment`, ``geometry``, ``tone``, ``colour``, ``erase``,
-``effects`` and ``mixing``. How they are carried out: :mod:`augment.compile`, :mod:`augment.cpu`.
+``effects`` and ``mixing``. How they are carried out: :mod:`augment.engine.compile`, :mod:`augment.engine.cpu`.
 """
 
 from __future__ import annotations
@@ -117,8 +117,9 @@ def apply_op(
     >>> apply_op("Invert", np.zeros((1, 2, 2, 1), np.uint8), 0.0).max()
     np.uint8(255)
     """
-    from augment import cpu, rng
-    from augment.programs import Programs
+    from augment import rng
+    from augment.engine import cpu
+    from augment.engine.programs import Programs
 
     op = find(name)
     if not 0.0 <= level <= 1.0:

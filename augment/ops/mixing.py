@@ -1,4 +1,4 @@
-"""Ops that need a partner: see :mod:`augment.mix`."""
+"""Ops that need a partner: see :mod:`augment.engine.mix`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _SHARE = "{p:.0f} % of a partner"
 ROWS = (
     Op(
         "MixUp", 120, "mix", Range(0.0, 0.2, _SHARE, scale=100.0), Range(0.0, 0.5, _SHARE, scale=100.0),
-        neutral=0.0, least=0.0, most=1.0, run="augment.mix:mixup",
+        neutral=0.0, least=0.0, most=1.0, run="augment.engine.mix:mixup",
         words="a weighted mean with a partner, of the labels too",
     ),
     Op(
         "CutMix", 121, "mix", Range(0.0, 0.2, _SHARE, scale=100.0), Range(0.0, 0.5, _SHARE, scale=100.0),
-        place=patch, neutral=0.0, least=0.0, most=1.0, run="augment.mix:cutmix",
+        place=patch, neutral=0.0, least=0.0, most=1.0, run="augment.engine.mix:cutmix",
         words="a rectangle of a partner, of the labels too",
     ),
 )  # fmt: skip

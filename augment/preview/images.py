@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from augment import cpu, rng
-from augment.compile import compile_programs
-from augment.levels import Normal, law_of_magnitude, law_of_parameter
+from augment import rng
+from augment.engine import cpu
+from augment.engine.compile import compile_programs
+from augment.engine.programs import Programs
 from augment.ops import NAMES, Applied, Range, Space, describe, find
+from augment.policy.levels import Normal, law_of_magnitude, law_of_parameter
+from augment.policy.schedule import Schedule
 from augment.preview.display import Marks, Screen
-from augment.programs import Programs
-from augment.schedule import Schedule
 from augment.targets import Targets, move
 
 if TYPE_CHECKING:
-    from augment.choices import Choice
     from augment.policy import Policy
+    from augment.policy.choices import Choice
 
 __all__ = ["Cell", "Preview", "Row", "of_image", "reach"]
 
@@ -42,7 +43,7 @@ class Cell:
     Attributes:
         title: ``original``, ``level 0.25`` or ``epoch 3``.
         words: what was done.
-        fused: how it was carried out: :meth:`augment.compile.Compiled.explain`.
+        fused: how it was carried out: :meth:`augment.engine.compile.Compiled.explain`.
         targets: what belongs to it now.
         shown: uint8 (h, w, 3): enlarged or reduced, windowed, and with the targets drawn.
         exact: whether every pixel is shown.

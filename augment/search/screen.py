@@ -123,8 +123,8 @@ def perturb(
     >>> int(perturb(one, "Invert", 1.0, space="wide")[0].min())
     255
     """
-    from augment import cpu
-    from augment.programs import Programs
+    from augment.engine import cpu
+    from augment.engine.programs import Programs
 
     row = find(op)
     stream = rng.Stream(sample.ids, seed, 0)

@@ -62,7 +62,7 @@ F64 = npt.NDArray[np.float64]
 
 
 class Programs(Protocol):
-    """What :func:`execute` reads of :class:`augment.programs.Programs`."""
+    """What :func:`execute` reads of :class:`augment.engine.programs.Programs`."""
 
     @property
     def codes(self) -> I64:

@@ -184,7 +184,7 @@ def test_bad_settings(make: Callable[[], Apply], message: str) -> None:
 
 
 def test_thread_count_respects_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    from augment import cpu
+    from augment.engine import cpu
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert cpu.threads() == len(os.sched_getaffinity(0))

@@ -24,18 +24,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import augment
-from augment import _cuda_calls, _kernels, _launch, cuda, cuda_draw
-from augment.compile import Compiled, compile_programs
 from augment.effects import cuda as effects
+from augment.engine import _cuda_calls, _kernels, _launch, cuda, cuda_draw
+from augment.engine.compile import Compiled, compile_programs
+from augment.engine.output import Output
+from augment.engine.programs import Programs
 from augment.ops import OPS, Applied, Shape
-from augment.output import Output
 from augment.policy import Policy
 from augment.presets import preset
-from augment.programs import Programs
 from lake.errors import DeviceError
 
-SOURCE = Path(str(files("augment").joinpath("programs.cu")))
-DRAW = Path(str(files("augment").joinpath("draw.cu")))
+SOURCE = Path(str(files("augment.engine").joinpath("programs.cu")))
+DRAW = Path(str(files("augment.engine").joinpath("draw.cu")))
 # What the sources need beyond tests/support/cuda_on_cpu.h; macros, so that it may come to have them too.
 PRELUDE = """
 #include <math.h>

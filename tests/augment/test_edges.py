@@ -16,7 +16,8 @@ import pytest
 from pydantic import ValidationError
 
 import augment
-from augment import Policy, Targets, cpu, custom
+from augment import Policy, Targets, custom
+from augment.engine import cpu
 from augment.ops import Applied, find
 from augment.policy import Choice
 
@@ -335,7 +336,8 @@ policy = Policy.model_validate({'subpolicies': [[{'op': 'far_ops.dark'}]]})
 open('made.pickle', 'wb').write(pickle.dumps((policy.draw([1]), policy.compile([1], size=(4, 4)))))
 """
     again = (
-        "import pickle, numpy as np; from augment import cpu; a, b = pickle.load(open('made.pickle', 'rb'));"
+        "import pickle, numpy as np; from augment.engine import cpu;"
+        "a, b = pickle.load(open('made.pickle', 'rb'));"
         "i = np.full((1, 4, 4, 3), 8, np.uint8); print(cpu.execute(i, a).max(), b.run(i).max())"
     )
     for each, said in ((code, ""), (again, "4 4")):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from augment import cpu
+from augment.engine import cpu
 from augment.ops import OPS, Applied, apply_op
 
 NAMES = [name for name, op in OPS.items() if op.kind not in {"mix", "text"}]

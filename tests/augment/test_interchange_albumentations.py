@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from augment import Policy, presets
-from augment.choices import Choice, SubPolicy
 from augment.interchange import InterchangeError, dump, load
 from augment.interchange.numbers import difference
-from augment.levels import Normal
 from augment.ops import OPS, find
 from augment.ops.table import Op
-from augment.schedule import Schedule
+from augment.policy.choices import Choice, SubPolicy
+from augment.policy.levels import Normal
+from augment.policy.schedule import Schedule
 
 # As albumentations 2.0.8 writes them (A.to_dict); lists where JSON and YAML have lists.
 FRAME = {"border_mode": 0, "fill": 0.0, "fill_mask": 0.0, "interpolation": 1, "mask_interpolation": 0}
@@ -133,7 +133,7 @@ def bridge(monkeypatch: pytest.MonkeyPatch) -> None:
     def found(name: str) -> Op:
         return Op(name, 9_999, "call", run="x:y") if name.startswith("albumentations.") else find(name)
 
-    monkeypatch.setattr("augment.choices.find", found)
+    monkeypatch.setattr("augment.policy.choices.find", found)
 
 
 @pytest.mark.usefixtures("bridge")

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from augment import Policy, presets
-from augment.choices import Choice, SubPolicy
 from augment.interchange import InterchangeError, InterchangeWarning, dump, load
 from augment.interchange.numbers import difference
-from augment.levels import Normal
 from augment.ops import OPS
-from augment.schedule import Schedule
+from augment.policy.choices import Choice, SubPolicy
+from augment.policy.levels import Normal
+from augment.policy.schedule import Schedule
 
 
 def parameter(choice: Choice, sign: float = 1.0) -> float:

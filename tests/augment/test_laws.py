@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 import augment
-from augment import Policy, cpu, presets
+from augment import Policy, presets
+from augment.engine import cpu
 from augment.ops import OPS, apply_op
 
 Array = npt.NDArray[Any]
@@ -96,7 +97,7 @@ def test_threads_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = EVERYTHING.apply(stack, ids[::4], seed=1)
     for threads in ("1", "2"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        monkeypatch.setattr("augment.cpu._CHUNK", 1 if threads == "2" else 1 << 30)
+        monkeypatch.setattr("augment.engine.cpu._CHUNK", 1 if threads == "2" else 1 << 30)
         assert np.array_equal(EVERYTHING.apply(stack, ids[::4], seed=1), whole)
     with ThreadPoolExecutor(4) as pool:
         again = list(

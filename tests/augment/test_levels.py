@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from augment import Policy, presets
-from augment.choices import Choice, SubPolicy
-from augment.levels import Normal, drawn, law_of_parameter, quantile
 from augment.ops import NAMES, OPS
+from augment.policy.choices import Choice, SubPolicy
+from augment.policy.levels import Normal, drawn, law_of_parameter, quantile
 
 FROZEN_QUANTILES = [
     "-0x1.095b059d67c4cp+3",
@@ -198,7 +198,7 @@ def test_distinct_draws_of_all() -> None:
 def test_distinct_draws_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = presets.randaugment(num_ops=5).model_copy(update={"distinct": True})
     whole = list(policy.draw(range(30), seed=2))
-    monkeypatch.setattr("augment.draw._MOST_CELLS", 28)
+    monkeypatch.setattr("augment.engine.draw._MOST_CELLS", 28)
     assert list(policy.draw(range(30), seed=2)) == whole
     assert [policy.draw([i], seed=2)[0] for i in range(30)] == whole
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from augment import Policy, Targets, cpu
+from augment import Policy, Targets
+from augment.engine import cpu
 from augment.ops import Applied
 
 RNG = np.random.default_rng(0)

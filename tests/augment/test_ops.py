@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
-from augment import cpu
-from augment.compile import CODES, MATRIX, WARP
+from augment.engine import cpu
+from augment.engine.compile import CODES, MATRIX, WARP
 from augment.ops import NAMES, OPS, Applied, apply_op, by_code, describe, find
 from augment.ops.geometry import matrix
 
@@ -91,7 +91,7 @@ def test_the_parameters_cover_the_table() -> None:
 
 
 def test_the_kernels_know_the_codes_of_the_table() -> None:
-    from augment import _kernels
+    from augment.engine import _kernels
 
     for name, op in OPS.items():
         if op.kind == "lut":

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from augment import cpu, rng
-from augment.compile import compile_programs
+from augment import rng
+from augment.engine import cpu
+from augment.engine.compile import compile_programs
+from augment.engine.programs import Programs
 from augment.ops import OPS, Applied, Shape, apply_op, find
-from augment.programs import Programs
 
 Pixels = npt.NDArray[np.generic]
 DTYPES = [np.uint8, np.uint16]

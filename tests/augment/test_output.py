@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from augment.output import Output
+from augment.engine.output import Output
 
 DTYPES = ["uint8", "uint16", "float16", "bfloat16", "float32"]
 

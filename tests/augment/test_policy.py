@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from augment import Policy, cpu, presets
+from augment import Policy, presets
+from augment.engine import cpu
+from augment.engine.programs import Programs
 from augment.ops import NAMES, OPS, Applied
 from augment.policy import Choice, SubPolicy
-from augment.programs import Programs
 from lake.errors import DeviceError
 
 ALONE = [name for name in NAMES if OPS[name].kind != "mix"]  # those that need no partner

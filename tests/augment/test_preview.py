@@ -14,11 +14,11 @@ from PIL import Image
 
 from augment import Policy, Targets
 from augment.ops import OPS, apply_op
+from augment.policy.schedule import Schedule
 from augment.presets import preset
 from augment.preview import TextPreview, TextSample, difference, preview, reach
 from augment.preview.display import COLOURS
 from augment.preview.sheet import layout
-from augment.schedule import Schedule
 
 WIDE = preset("trivial_augment_wide")
 RED = np.array(COLOURS[0], np.uint8)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from augment import Policy, presets
-from augment.choices import Choice, SubPolicy
-from augment.levels import Normal
-from augment.schedule import Schedule
+from augment.policy.choices import Choice, SubPolicy
+from augment.policy.levels import Normal
+from augment.policy.schedule import Schedule
 
 EPOCHS = st.lists(st.integers(0, 500), min_size=1, max_size=5, unique=True).map(lambda es: tuple(sorted(es)))
 

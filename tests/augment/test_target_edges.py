@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from augment import Policy, Targets, cpu
-from augment.compile import compile_programs
+from augment import Policy, Targets
+from augment.engine import cpu
+from augment.engine.compile import compile_programs
+from augment.engine.programs import Programs
 from augment.ops import Applied, Shape
-from augment.programs import Programs
 
 
 def moved(program: list[Applied], size: tuple[int, int] = (24, 32), **targets: Any) -> Targets:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from augment import Policy, Targets, cpu
+from augment import Policy, Targets
+from augment.engine import cpu
 from augment.ops import OPS, Applied
 
 MOVING = [name for name, op in OPS.items() if op.moves]

@@ -10,7 +10,7 @@ range.
 - TrivialAugment: 14 sub-policies of one choice with magnitudes from all 31 bins, one draw.
 
 A magnitude is a *level* in 0 .. 1 of the op's range in the policy's ``space`` (:mod:`augment.ops`).
-Magnitudes, probabilities and weights may depend on the epoch (:mod:`augment.schedule`).
+Magnitudes, probabilities and weights may depend on the epoch (:mod:`augment.policy.schedule`).
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from augment import rng
-from augment.choices import Choice, SubPolicy, Value
 from augment.ops import NAMES, Program, Space, describe, find
-from augment.schedule import Schedule
+from augment.policy.choices import Choice, SubPolicy, Value
+from augment.policy.schedule import Schedule
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from augment.compile import Compiled
-    from augment.output import Output
-    from augment.programs import Programs
+    from augment.engine.compile import Compiled
+    from augment.engine.output import Output
+    from augment.engine.programs import Programs
     from augment.targets import Targets
     from augment.text.fitted import Fitted
     from augment.text.protect import Protect
@@ -184,7 +184,7 @@ class Policy(Value):
             seed: 0 .. 2**64 - 1.
             epoch: 0 .. 2**32 - 1; another epoch, another draw.
         """
-        from augment.draw import draw
+        from augment.engine.draw import draw
 
         return draw(self.at(epoch), rng.Stream(ids, seed, epoch))
 
@@ -211,7 +211,7 @@ class Policy(Value):
         Raises:
             ValueError: a size or a number of bits that images do not have.
         """
-        from augment.compile import compile_programs
+        from augment.engine.compile import compile_programs
         from augment.ops import Shape
 
         given: tuple[Any, ...] = tuple(np.atleast_1d(size).tolist())
@@ -245,7 +245,7 @@ class Policy(Value):
             seed: 0 .. 2**64 - 1.
             epoch: 0 .. 2**32 - 1.
             targets: masks, boxes and keypoints, which geometric ops move along.
-            partners: as many images of the same shapes, for MixUp and CutMix (:mod:`augment.mix`).
+            partners: as many images of the same shapes, for MixUp and CutMix (:mod:`augment.engine.mix`).
             output: how the images are handed over, see :class:`augment.Output`; None: as they were given.
             device: "cpu" or "cuda": the same bytes. On the GPU images stay where they are; there are neither
                 targets nor partners.
@@ -259,7 +259,7 @@ class Policy(Value):
             ValueError: the numbers of images and ids differ, or a shape is none of those above.
             TypeError: for another dtype.
         """
-        from augment import cpu
+        from augment.engine import cpu
 
         cpu.check_device(device)
         if self.modality == "text":
@@ -269,7 +269,7 @@ class Policy(Value):
                 f"{now.mixing[0]} mixes an image with another one: give partners=, one for each image"
             )
         if device == "cuda":
-            from augment import cuda
+            from augment.engine import cuda
 
             if targets is not None or partners is not None:
                 raise ValueError("on a GPU neither targets move nor partners mix: take device='cpu'")
@@ -362,7 +362,7 @@ class Policy(Value):
         spin: 1 of 1 sub-policy per image, magnitudes of the wide space in 31 bins, nearest resampling
           100.0 %  Rotate: always, 0.0° to ±135.0°
         """
-        from augment import words
+        from augment.policy import words
 
         return words.explain(self)
 
@@ -379,7 +379,7 @@ class Policy(Value):
         return preview(self, image, id_, seed, epochs, **more)
 
     def _repr_html_(self) -> str:
-        from augment import words
+        from augment.policy import words
 
         return words.table(self)
 

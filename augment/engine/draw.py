@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from augment import rng
-from augment.levels import drawn
+from augment.engine.programs import ABSENT, Programs
 from augment.ops import by_code, find
-from augment.programs import ABSENT, Programs
-from augment.schedule import Schedule
+from augment.policy.levels import drawn
+from augment.policy.schedule import Schedule
 
 if TYPE_CHECKING:
     from augment.policy import Policy

@@ -1,7 +1,7 @@
 """Stages on float32 images of 0 .. 1, without a cast to 8 or 16 bits.
 
-The same definitions as for integers (:mod:`augment.cpu`) with white at 1.0, and without rounding. What is
-counted in levels needs a word:
+The same definitions as for integers (:mod:`augment.engine.cpu`) with white at 1.0, and without rounding.
+What is counted in levels needs a word:
 
 - Posterize to b bits gives the 2 ** b values k / 2 ** b; to 8 or more it does nothing.
 - Thresholds and amounts in levels of 255 (Solarize, SolarizeAdd) are divided by 255.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from augment.compile import MATRIX, WARP
+from augment.engine.compile import MATRIX, WARP
 from augment.ops import OPS
 
 __all__ = ["run"]
@@ -139,7 +139,7 @@ def _erase(image: Image, values: F64) -> Image:
 def _warp(image: Image, m: F64, *, bilinear: bool) -> Image:
     h, w, _ = image.shape
     if not bilinear and not m[6] and not m[7]:  # the integer kernel moves 32 bits as well as 8: the same pixels
-        from augment import _kernels
+        from augment.engine import _kernels
 
         out = np.empty_like(image)
         _kernels.move(image, np.ascontiguousarray(m), out)

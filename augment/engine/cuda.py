@@ -1,8 +1,9 @@
-"""Compiled programs carried out on a GPU: the same bits as :mod:`augment.cpu`.
+"""Compiled programs carried out on a GPU: the same bits as :mod:`augment.engine.cpu`.
 
 One launch augments a whole batch, whatever its images' shapes are, and writes what an
-:class:`~augment.output.Output` asks for. The kernel and how it works: ``programs.cu``. CuPy is imported when a
-function is called, and NVRTC compiles for the GPU that is there: some seconds, once; CuPy keeps the result.
+:class:`~augment.engine.output.Output` asks for. The kernel and how it works: ``programs.cu``. CuPy is
+imported when a function is called, and NVRTC compiles for the GPU that is there: some seconds, once; CuPy
+keeps the result.
 
 Images on the device stay there: CuPy arrays, and whatever speaks ``__cuda_array_interface__`` or DLPack. The
 results are CuPy arrays, which PyTorch and JAX take over without a copy::
@@ -22,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from augment._cuda_calls import call, check
-from augment._launch import MOST_CHANNELS, Job, launch, on_device
-from augment.compile import CALLS, Compiled, compile_programs
-from augment.cpu import shape_of
+from augment.engine._cuda_calls import call, check
+from augment.engine._launch import MOST_CHANNELS, Job, launch, on_device
+from augment.engine.compile import CALLS, Compiled, compile_programs
+from augment.engine.cpu import shape_of
+from augment.engine.output import Output
+from augment.engine.programs import ABSENT
 from augment.ops import Shape, by_code
-from augment.output import Output
-from augment.programs import ABSENT
 from lake.errors import DeviceError
 from lake.gpu import cupy as _cupy
 
@@ -125,7 +126,7 @@ def apply(
     """
     several = isinstance(images, (list, tuple))
     if not several:
-        from augment import cuda_draw
+        from augment.engine import cuda_draw
 
         drawn = cuda_draw.compiled_on_device(_cupy(), policy, images, ids, seed, epoch, stream)
         if drawn is not None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from augment.compile import WARP
-from augment.output import Output
+from augment.engine.compile import WARP
+from augment.engine.output import Output
 from lake.gpu import cupy as _cupy
 
 __all__ = ["MOST_CHANNELS", "RUNS", "Job", "kind_of", "launch", "on_device", "passes", "state_bytes"]
@@ -294,7 +294,7 @@ def _card(device: int) -> _Card:
 
 @cache
 def _kernel(_device: int, bits: int, channels: int, block: int) -> Any:
-    source = files("augment").joinpath("programs.cu").read_text("utf-8")
+    source = files("augment.engine").joinpath("programs.cu").read_text("utf-8")
     macros = (f"-DBITS={bits}", f"-DCHANNELS={channels}", f"-DBLOCK={block}")
     module = _cupy().RawModule(code=source, options=("--std=c++14", "--fmad=false", *macros))
     return module.get_function("augment")

@@ -19,9 +19,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from augment.engine.programs import ABSENT, Programs
 from augment.ops import Applied, Op, Placed, Shape, Space, by_code, describe
 from augment.ops.table import VALUES
-from augment.programs import ABSENT, Programs
 
 __all__ = ["CALLS", "CODES", "MATRIX", "WARP", "Compiled", "Resampling", "Stage", "compile_programs"]
 
@@ -94,11 +94,11 @@ class Compiled:
 
     def run(self, images: Any, *, device: str = "cpu") -> Any:
         """Carry them out: images (n, h, w, c) of the shape compiled for, new ones back."""
-        from augment import cpu
+        from augment.engine import cpu
 
         cpu.check_device(device)
         if device == "cuda":
-            from augment import cuda
+            from augment.engine import cuda
 
             return cuda.run(self, images)
         return cpu.run(self, images)

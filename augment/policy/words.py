@@ -6,13 +6,13 @@ from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING
 
-from augment.levels import Normal
 from augment.ops import Range, Space, find
-from augment.schedule import Schedule
+from augment.policy.levels import Normal
+from augment.policy.schedule import Schedule
 
 if TYPE_CHECKING:
-    from augment.choices import Choice, SubPolicy
     from augment.policy import Policy
+    from augment.policy.choices import Choice, SubPolicy
 
 __all__ = ["explain", "reach", "table"]
 

@@ -121,7 +121,7 @@ class Output:
             TypeError: for another dtype, or float32 images where integers are asked for.
             ValueError: for another shape, or a mean that does not fit.
         """
-        from augment.cpu import threads
+        from augment.engine.cpu import threads
         from lake.parallel import in_chunks
 
         images = np.asarray(images)

@@ -18,15 +18,15 @@ from pydantic import (
 )
 
 from augment.custom import spell, split, trust
-from augment.levels import Law, Normal, clamped, law_of_magnitude, law_of_parameter
 from augment.ops import OPS, Op, Range, Space, find
-from augment.schedule import Number, Schedule
+from augment.policy.levels import Law, Normal, clamped, law_of_magnitude, law_of_parameter
+from augment.policy.schedule import Number, Schedule
 
 __all__ = ["Choice", "Share", "SubPolicy", "Value"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
-_MOST_CHOICES = 12  # what the draw indices of one drawn sub-policy have room for, see augment.draw
+_MOST_CHOICES = 12  # what the draw indices of one drawn sub-policy have room for, see augment.engine.draw
 
 
 class Value(BaseModel):
@@ -55,9 +55,10 @@ class Choice(Value):
 
     Attributes:
         op: a name of :data:`augment.ops.NAMES`, or the import path of a custom op.
-        probability: with which it is carried out; a number or a :class:`~augment.schedule.Schedule`.
-        magnitude: a level in 0 .. 1; (low, high) to draw one from; a :class:`~augment.levels.Normal`; or a
-            schedule. Always 0 where the op has none. Where the op's range is signed, half of the draws go the
+        probability: with which it is carried out; a number or a :class:`~augment.policy.schedule.Schedule`.
+        magnitude: a level in 0 .. 1; (low, high) to draw one from; a
+            :class:`~augment.policy.levels.Normal`; or a schedule. Always 0 where the op has none. Where the
+            op's range is signed, half of the draws go the
             other way.
         parameter: in place of the magnitude: degrees, bits, a factor, in the op's own unit and with its sign,
             whatever the space (translations: pixels in ``wide``, shares of the side in ``autoaugment``).
@@ -164,7 +165,7 @@ class Choice(Value):
         return self.magnitude if isinstance(self.magnitude, tuple) else (self.magnitude, self.magnitude)
 
     def law(self, space: Space) -> Law:
-        """From which levels of the space's range its level is drawn; see :data:`augment.levels.Law`."""
+        """From which levels of the space's range its level is drawn; see :data:`augment.policy.levels.Law`."""
         value = self.extent
         if isinstance(value, Schedule):
             raise TypeError("a choice with schedules has no draws of its own: take Policy.at(epoch)")

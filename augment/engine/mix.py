@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from augment.compile import Compiled
+from augment.engine.compile import Compiled
 from augment.ops import by_code
 
 __all__ = ["cutmix", "mixup", "shares"]

@@ -1,4 +1,4 @@
-// From ids to stages, on the device: what augment/draw.py and augment/compile.py do, bit for bit.
+// From ids to stages, on the device: what augment/engine/draw.py and augment/engine/compile.py do, bit for bit.
 //
 // Levels of a policy with bins are few: for each choice, bin and sign a row of a table, made on the host by
 // these two, holds the stage's code and values (sines and all). One thread an image draws its numbers (Philox,
@@ -15,7 +15,7 @@ typedef unsigned long long u64;
 typedef long long i64;
 
 enum { ABSENT = -1, WARP = 1, CUTOUT = 15, MATRIX = 19 };
-enum { STRIDE = 64, PER_CHOICE = 5, VALUES = 12 };  // of augment/draw.py, and of a stage
+enum { STRIDE = 64, PER_CHOICE = 5, VALUES = 12 };  // of augment/engine/draw.py, and of a stage
 
 struct Words {
     u32 w[4];

@@ -2,7 +2,7 @@
 
 Numba comes in with this module, so it is imported only inside functions. All arithmetic is integer, or
 float32 and float64 in a fixed order (no fast-math, hence no fused multiply-add): the bytes do not depend
-on the machine. The GIL is released throughout. What the formulas mean stands in :mod:`augment.cpu`.
+on the machine. The GIL is released throughout. What the formulas mean stands in :mod:`augment.engine.cpu`.
 
 One file, although it is long: Numba's cache of ``run`` would not notice a change of what it calls elsewhere.
 
@@ -28,7 +28,7 @@ from lake.jit import kernel
 BRIGHTNESS, COLOR, CONTRAST, SHARPNESS, POSTERIZE, SOLARIZE = 6, 7, 8, 9, 10, 11
 AUTOCONTRAST, EQUALIZE, INVERT, CUTOUT = 12, 13, 14, 15
 GAMMA, SOLARIZEADD, WINDOW = 16, 17, 18
-WARP, MATRIX = 1, 19  # the codes of stages, see augment.compile
+WARP, MATRIX = 1, 19  # the codes of stages, see augment.engine.compile
 
 _UNIT = 1 << 16  # 1 in 16.16 fixed point
 _REACH = 32768.0  # coordinates beyond this do not fit into 16.16
@@ -842,7 +842,7 @@ def run(images: Any, out: Any, codes: Any, values: Any, top: Any, bilinear: Any)
         images: (n, h, w, c), C order.
         out: the same shape and dtype.
         codes: int64 (n, k), negative where nothing is done.
-        values: float64 (n, k, 12), see :class:`augment.compile.Compiled`.
+        values: float64 (n, k, 12), see :class:`augment.engine.compile.Compiled`.
         top: 255 or 65535.
         bilinear: how warps resample.
 

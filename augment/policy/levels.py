@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from augment.schedule import Number, Schedule
+from augment.policy.schedule import Number, Schedule
 
 if TYPE_CHECKING:
     from augment.ops import Range

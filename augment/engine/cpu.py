@@ -19,7 +19,7 @@ Posterize to b < 8 bits keeps the b highest (8 changes nothing, on either depth)
 65,535 pixels to do anything, as its integer step is 0 below. Images that are neither grey nor RGB take the
 rounded mean of their channels for L.
 
-What is fused, and when that is exact: :mod:`augment.compile`.
+What is fused, and when that is exact: :mod:`augment.engine.compile`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from augment.compile import CALLS, Compiled, Resampling, compile_programs
+from augment.engine.compile import CALLS, Compiled, Resampling, compile_programs
+from augment.engine.programs import Programs
 from augment.ops import Op, Program, Shape, Space, by_code
-from augment.programs import Programs
 from lake.errors import DeviceError
 from lake.parallel import cores, in_chunks
 
 if TYPE_CHECKING:
-    from augment.output import Output
+    from augment.engine.output import Output
     from augment.targets import Targets
 
 __all__ = ["check_device", "execute", "run", "shape_of", "threads"]
@@ -123,7 +123,7 @@ def execute(
             made.take(numbers), shape_of(some), space=space, resampling=resampling, fuse=fuse
         )
         if partners is not None:
-            from augment.mix import shares
+            from augment.engine.mix import shares
 
             others = partners if isinstance(images, np.ndarray) else np.stack([partners[i] for i in numbers])
             return _handed(run(compiled, some, partners=others), output), shares(compiled)
@@ -250,7 +250,7 @@ def run(compiled: Compiled, images: Array, *, partners: Array | None = None) -> 
 
 def _kernel(compiled: Compiled, rows: slice, slots: slice, images: Array, out: Array) -> None:
     """The stages that are not calls, in one kernel."""
-    from augment import _kernels
+    from augment.engine import _kernels
 
     _kernels.run(
         images, out, np.ascontiguousarray(compiled.codes[rows, slots]),
@@ -281,7 +281,7 @@ def _one(compiled: Compiled, i: int, images: Array, out: Array, partners: Array 
 def _segment(compiled: Compiled, row: slice, slots: slice, image: Array) -> Array:
     """Some stages of one image that are not calls."""
     if image.dtype.kind == "f":
-        from augment import float32
+        from augment.engine import float32
 
         codes, values = compiled.codes[row, slots][0], compiled.values[row, slots][0]
         return float32.run(image, codes, values, bilinear=compiled.resampling == "bilinear")

@@ -1,6 +1,6 @@
 // Compiled augmentation programs, for batches of images of one or of many shapes.
 //
-// What the stages mean stands in augment/cpu.py; augment/_kernels.py is the same for the CPU, and the bits are
+// What the stages mean stands in augment/engine/cpu.py; augment/engine/_kernels.py is the same for the CPU, and the bits are
 // equal: all is integers, or float and double in the same order (compile with --fmad=false).
 //
 // A program is cut into *segments*, each of which reads an image once and writes it once: point operations
@@ -71,7 +71,7 @@ enum Sink { STORE, HISTOGRAM, LUMA };
 enum Loop { STRAIGHT, TURNED, ANY };
 enum Goal { PIXELS, CONVERTED, STATISTICS, EVERY };
 enum Way { FIXED, RUNNING, PROJECTIVE, BILINEAR };
-enum Kind { SAME, WIDER, NARROWER, HALF, BRAIN, FLOAT };  // augment/_launch.py has these too
+enum Kind { SAME, WIDER, NARROWER, HALF, BRAIN, FLOAT };  // augment/engine/_launch.py has these too
 enum Code {
     RUN_OF_TABLES = 0,
     WARP = 1,
@@ -933,7 +933,7 @@ __device__ void bring(const u8* from, u8* into, i64 bytes) {
 }
 
 // images: (n, 4): address of the source, address of the result, height, width.
-// codes (n, slots), values (n, slots, 12): see augment/compile.py.
+// codes (n, slots), values (n, slots, 12): see augment/engine/compile.py.
 // scratch: two images of `pitch` bytes for each block (WHOLE) or image; states: likewise one State each.
 // tiles: (blocks, 3), SCAN only: image, first row, row behind the last.
 extern "C" __global__ void __launch_bounds__(BLOCK, BLOCK < 512 ? 512 / BLOCK : 1)  // 128 registers

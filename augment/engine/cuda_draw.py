@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from augment import rng
-from augment._launch import on_device
-from augment.compile import Compiled, _placed
-from augment.cpu import shape_of
-from augment.draw import _Table
+from augment.engine._launch import on_device
+from augment.engine.compile import Compiled, _placed
+from augment.engine.cpu import shape_of
+from augment.engine.draw import _Table
+from augment.engine.programs import ABSENT, Programs
 from augment.ops import OPS, Shape, by_code
 from augment.ops.table import VALUES
-from augment.programs import ABSENT, Programs
 from lake.gpu import cupy as _cupy
 
 if TYPE_CHECKING:
@@ -169,6 +169,6 @@ def _table(cupy: Any, policy: Policy, shape: Shape) -> tuple[Rows, tuple[Any, ..
 
 @cache
 def _kernel(_device: int) -> Any:
-    source = files("augment").joinpath("draw.cu").read_text("utf-8")
+    source = files("augment.engine").joinpath("draw.cu").read_text("utf-8")
     options = ("--std=c++14", "--fmad=false", f"-DBLOCK={_BLOCK}")
     return _cupy().RawModule(code=source, options=options).get_function("draw")
