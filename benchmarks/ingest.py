@@ -28,10 +28,10 @@ from lake.files import Files
 from lake.lake import Lake
 from pipeline import engine
 from pipeline.config import Config
-from pipeline.context import Context
 from pipeline.plan import make_plan
 from pipeline.progress import Silent
 from pipeline.run import Run
+from pipeline.stages.context import Context
 
 WORDS = 20_000
 

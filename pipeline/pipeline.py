@@ -11,11 +11,11 @@ from lake.errors import ConfigError
 from lake.lake import Lake
 from pipeline import __version__, engine
 from pipeline.config import Config, load
-from pipeline.context import Context
 from pipeline.plan import Plan, make_plan, tables_of
 from pipeline.progress import Progress, Silent
 from pipeline.report import Report
 from pipeline.run import Run
+from pipeline.stages.context import Context
 
 __all__ = ["Pipeline"]
 

@@ -20,8 +20,8 @@ from lake.files import Taken
 from lake.lake import Lake
 from lake.op import Step
 from pipeline.config import Config
-from pipeline.ingest import Job
-from pipeline.stage import Stage, stage_key
+from pipeline.stages.ingest import Job
+from pipeline.stages.stage import Stage, stage_key
 
 __all__ = [
     "Plan",

@@ -18,15 +18,15 @@ from lake.formats.splits import UNREADABLE
 from lake.lake import Change, Lake, Part
 from lake.ledger import DROPS_BY
 from lake.schema import LEDGER, MANIFEST, RUNS
-from pipeline import emitted as emission
 from pipeline.config import Config
-from pipeline.context import Context
-from pipeline.emitted import StepCount
-from pipeline.index import emptied
-from pipeline.ingest import STAGE as INGEST
-from pipeline.ingest import Job, ingest
+from pipeline.matching.index import emptied
 from pipeline.plan import Plan, columns_of, is_current, manifest_key, raw_schema, stages_of
-from pipeline.stage import Made, Stage, stage_key
+from pipeline.stages import emitted as emission
+from pipeline.stages.context import Context
+from pipeline.stages.emitted import StepCount
+from pipeline.stages.ingest import STAGE as INGEST
+from pipeline.stages.ingest import Job, ingest
+from pipeline.stages.stage import Made, Stage, stage_key
 
 __all__ = ["POLICIES", "Run"]
 

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from lake.parallel import cores
 from lake.schema import DROPS
+from pipeline.matching.sieve import Ids
 from pipeline.report.pictures import Picture, picture
-from pipeline.sieve import Ids
 
 if TYPE_CHECKING:
     from lake.lake import Lake, Part

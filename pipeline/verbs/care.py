@@ -47,7 +47,7 @@ def compact(
     from dataclasses import asdict
 
     from lake import maintenance
-    from pipeline.index import FOLLOWING
+    from pipeline.matching.index import FOLLOWING
 
     lake = open_lake(lake_uri, config)
     # A part of these belongs to a part of the table that they follow: merged, it would be made anew.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,26 +12,16 @@ from pipeline.verbs.common import common, config_argument, emit_json, say, sets
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dedup.match import Match
     from lake import Lake
     from pipeline.config import Config
+    from pipeline.matching.places import Place
     from pipeline.report.audits import Made
-    from pipeline.stage import Stage
 
 __all__ = ["dedup"]
 
 BACK, DROPS = "kept-again.parquet", "drops.parquet"
 ROWS = 20
 """Families are shown by so many rows."""
-
-
-class _Place(NamedTuple):
-    """Where a match stands in a pipeline."""
-
-    label: str
-    match: Match
-    stage: Stage
-    at: int
 
 
 def _step(default: str) -> Callable[[Any], Any]:
@@ -74,10 +64,12 @@ def audit(
     shows it, if the settings are those of the run.
     """
     from pipeline.config import load
+    from pipeline.matching.measure import measured
+    from pipeline.matching.places import places
 
     loaded = load(config, overrides)
     lake = _lake(loaded)
-    made = [_measured(lake, place, rows) for place in _places(loaded, step)]
+    made = [measured(lake, place, rows, say) for place in places(loaded, step)]
     found = [(each.step, each.audit) for each in made]
     _keep(lake, loaded.name, made)
     if page is not None:
@@ -124,10 +116,11 @@ def rethreshold(
     Nothing is hashed or compared again, and nothing is changed: to keep it, write it into the configuration.
     """
     from pipeline.config import load
+    from pipeline.matching.rethreshold import retried
 
     loaded = load(config, overrides)
     lake = _lake(loaded)
-    told, back, drops = _retried(loaded, lake, _place(loaded, step), threshold)
+    told, back, drops = retried(loaded, lake, _place(loaded, step), threshold)
     if output is not None:
         _write_tables(output, {BACK: back, DROPS: drops})
         say(f"wrote {BACK} and {DROPS} into {output}")
@@ -168,7 +161,7 @@ def clusters(
 
     from pipeline import __version__
     from pipeline.config import load
-    from pipeline.families import stored_clusters
+    from pipeline.matching.families import stored_clusters
 
     loaded = load(config, overrides)
     place = _place(loaded, step)
@@ -195,40 +188,15 @@ def _lake(config: Config) -> Lake:
     return Lake(config.lake)
 
 
-def _places(config: Config, number: int | None) -> list[_Place]:
-    """The matches of a pipeline, or the one that is meant.
-
-    Raises:
-        ConfigError: there is none, or the step of that number is none.
-    """
-    from dedup.match import Match
-    from lake.errors import ConfigError
-    from pipeline.plan import stages_of
-
-    steps = [(stage, at) for stage in stages_of(config) for at in range(len(stage.steps))]
-    every, places = [], []
-    for number_of, (stage, at) in enumerate(steps, start=1):
-        label, step = stage.steps[at]
-        if isinstance(step, Match):
-            every.append(label)
-            if number in {None, number_of}:
-                places.append(_Place(label, step, stage, at))
-    if not places:
-        raise ConfigError(
-            "no step finds similar rows" if number is None else f"step {number} finds no similar rows",
-            where=config.name,
-            hint=f"these do: {', '.join(every)}" if every else "add one under steps:, such as dedup.MinHash",
-        )
-    return places
-
-
-def _place(config: Config, number: int | None) -> _Place:
+def _place(config: Config, number: int | None) -> Place:
     """The one match that is meant."""
-    places = _places(config, number)
-    if len(places) > 1:
-        numbers = ", ".join(place.label for place in places)
+    from pipeline.matching.places import places
+
+    found = places(config, number)
+    if len(found) > 1:
+        numbers = ", ".join(place.label for place in found)
         raise click.UsageError(f"Which step? Give --step N, for one of: {numbers}.")
-    return places[0]
+    return found[0]
 
 
 # ------------------------------------------------------------------------------------------------ audit
@@ -247,149 +215,6 @@ def _keep(lake: Lake, pipeline: str, made: list[Made]) -> None:
             say(f"the report shows it: {page}")
     except (StorageError, ConcurrentRunError) as error:
         say(f"not kept in the lake: {error.what}")
-
-
-def _measured(lake: Lake, place: _Place, rows: int) -> Made:
-    """Audit a step on what reaches it."""
-    from datetime import UTC, datetime
-
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from dedup.audit import Sampler, measure
-    from lake.errors import MissingTableError
-    from pipeline.report.audits import Made
-
-    source = lake.table(place.stage.source)
-    if not source.exists:
-        raise MissingTableError(
-            f"there is no table {place.stage.source!r} to measure on",
-            where=str(lake.uri),
-            hint="start `gristmill run` first",
-        )
-    version = source.data_version  # before the first row is read: what comes later is a change
-    say(f"{place.label}: {source.count():,} rows of {place.stage.source}")
-    sampler = Sampler(place.match, rows)
-    few = source.count() <= rows
-    held = []
-    for table in _reaching(lake, place):
-        sampler.add(table)
-        if few:
-            held.append(table)
-    ids = sampler.draw()
-    say(f"{place.label}: comparing all pairs of {len(ids):,}")
-    parts = (
-        held if few else [t.filter(pc.is_in(t.column("_id"), value_set=ids)) for t in _reaching(lake, place)]
-    )
-    found = measure(pa.concat_tables(parts, promote_options="permissive"), place.match, sampler)
-    settings = place.match.model_dump(mode="json")
-    return Made(place.label, source.name, version, settings, datetime.now(UTC), found)
-
-
-def _reaching(lake: Lake, place: _Place) -> Iterator[pa.Table]:
-    """The rows that the row-local steps before a match give on, each ``_id`` once.
-
-    Matches before it are passed over: what they drop is decided by all rows.
-    """
-    import pyarrow as pa
-
-    from dedup.match import Match
-    from lake.errors import ConfigError
-    from lake.ids import IdSet
-    from lake.op import Op
-
-    before = [step for _, step in place.stage.steps[: place.at]]
-    for (label, _), step in zip(place.stage.steps, before, strict=False):
-        if not isinstance(step, (Op, Match)):
-            raise ConfigError(
-                f"step {place.label} cannot be measured alone",
-                why=f"what reaches it is learned from the data by step {label}",
-                hint="measure it as the first step of a pipeline of its own",
-            )
-    source = lake.table(place.stage.source)
-    seen = IdSet(source.count())
-    empty = True
-    for part in source.parts():
-        for table in source.read_part(part):
-            given = table
-            for op in before:
-                given = op(given) if isinstance(op, Op) else given
-            first = seen.add(given.column("_id").combine_chunks())
-            empty = False
-            yield given if first.all() else given.filter(pa.array(first))
-    if empty:
-        yield source.schema().empty_table()
-
-
-# ------------------------------------------------------------------------------------------ rethreshold
-
-
-def _retried(
-    config: Config, lake: Lake, place: _Place, threshold: float
-) -> tuple[dict[str, Any], pa.Table, pa.Table]:
-    """What is decided now and at another threshold: the counts, the rows that come back, and all drops.
-
-    Raises:
-        ConfigError: the threshold is lower than the one that the pairs were verified with.
-        LakeError: the pairs are not stored.
-    """
-    import pyarrow.compute as pc
-
-    from dedup.match import Match
-    from dedup.reselect import reselect
-    from lake.errors import ConfigError
-    from pipeline.index import stored
-
-    match = place.match
-    if threshold < match.threshold:
-        raise ConfigError(
-            f"{threshold:g} is lower than the threshold of step {place.label}, {match.threshold:g}",
-            why="pairs below that were not verified, so nothing is known of them",
-            hint=f"write threshold: {threshold:g} into the configuration and start `gristmill run`",
-        )
-    gone: list[pa.Array] = []
-    for label, step in place.stage.steps[: place.at]:
-        if isinstance(step, Match):
-            earlier = reselect(*stored(config, lake, label), step, gone=_ids(gone))
-            gone += earlier.column("_id").chunks
-    edges, nodes = stored(config, lake, place.label)
-    rows = nodes.num_rows
-    if gone:
-        rows -= pc.sum(pc.is_in(nodes.column("_id"), value_set=_ids(gone))).as_py() or 0
-    among = edges
-    for name in ("left", "right") if gone else ():
-        among = among.filter(pc.invert(pc.is_in(among.column(name), value_set=_ids(gone))))
-    now = reselect(edges, nodes, match, gone=_ids(gone))
-    then = reselect(edges, nodes, match, threshold, gone=_ids(gone))
-    back = now.filter(pc.invert(pc.is_in(now.column("_id"), value_set=then.column("_id"))))
-    fresh = pc.invert(pc.is_in(then.column("_id"), value_set=now.column("_id")))
-    told = {
-        "step": place.label,
-        "rows": rows,
-        "now": _counts(among, now, rows, match.threshold),
-        "then": _counts(among, then, rows, threshold),
-        "back": back.num_rows,
-        "newly_dropped": pc.sum(fresh).as_py() or 0,
-    }
-    return told, back, then
-
-
-def _ids(chunks: list[pa.Array]) -> pa.ChunkedArray:
-    import pyarrow as pa
-
-    return pa.chunked_array(chunks, pa.string())
-
-
-def _counts(edges: pa.Table, state: pa.Table, rows: int, threshold: float) -> dict[str, Any]:
-    import pyarrow.compute as pc
-
-    similar = pc.sum(pc.greater_equal(edges.column("exact"), threshold)).as_py() or 0
-    return {
-        "threshold": threshold,
-        "pairs": similar,
-        "kept": rows - state.num_rows,
-        "dropped": state.num_rows,
-    }
 
 
 def _render(told: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from killing import finish, kill_driver, kill_worker, start
 from small import contents
 
 from pipeline import Pipeline
-from pipeline.shuffle import IN_PROCESS
+from pipeline.matching.shuffle import IN_PROCESS
 
 MOMENTS = 20
 

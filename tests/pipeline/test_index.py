@@ -22,7 +22,7 @@ from lake.files import Files
 from lake.ids import content_ids
 from lake.lake import Change, Lake, Part
 from pipeline import Pipeline
-from pipeline.index import FOLLOWING, Index, part_name
+from pipeline.matching.index import FOLLOWING, Index, part_name
 
 WORDS = [f"word{i}" for i in range(400)]
 

@@ -11,7 +11,7 @@ from small import contents, write_texts
 
 from lake.lake import Lake
 from pipeline import Pipeline
-from pipeline.shuffle import IN_PROCESS
+from pipeline.matching.shuffle import IN_PROCESS
 
 moto = pytest.importorskip("moto.server")
 

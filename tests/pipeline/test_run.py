@@ -13,10 +13,10 @@ from lake.maintenance import compact, verify
 from lake.op import Op, Outcome
 from lake.schema import no_drops
 from pipeline import Pipeline, engine
-from pipeline.context import Context
-from pipeline.ingest import ingest
 from pipeline.progress import Silent
 from pipeline.run import Run
+from pipeline.stages.context import Context
+from pipeline.stages.ingest import ingest
 from pipeline.why import why
 
 

@@ -19,12 +19,13 @@ from dedup.shuffle import meet
 from dedup.sketch import piece
 from lake.ids import content_ids
 from lake.lake import Change, Lake
-from pipeline import Pipeline, engine, shuffle
-from pipeline.context import Context
-from pipeline.index import Index
+from pipeline import Pipeline, engine
+from pipeline.matching import shuffle
+from pipeline.matching.index import Index
+from pipeline.matching.select import selected
+from pipeline.matching.shuffle import IN_PROCESS, Shuffle, shuffled
 from pipeline.progress import Silent
-from pipeline.select import selected
-from pipeline.shuffle import IN_PROCESS, Shuffle, shuffled
+from pipeline.stages.context import Context
 
 WORDS = [f"word{i}" for i in range(300)]
 

@@ -16,10 +16,10 @@ from dedup import MinHash
 from dedup.sketch import piece
 from lake.ids import content_ids
 from lake.lake import Change, Lake, Part
-from pipeline import stored
-from pipeline.index import Index
-from pipeline.sieve import Ids, Sieve
-from pipeline.stored import Stored
+from pipeline.matching import stored
+from pipeline.matching.index import Index
+from pipeline.matching.sieve import Ids, Sieve
+from pipeline.matching.stored import Stored
 
 KEYS = st.lists(st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 8)), max_size=60)
 
@@ -50,7 +50,7 @@ def test_ids_are_found_whatever_they_are_and_however_they_are_cut(
 
 def test_two_ids_of_the_same_64_bits_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = content_ids(pa.array([str(k) for k in range(100)]), None)
-    from pipeline import sieve
+    from pipeline.matching import sieve
 
     monkeypatch.setattr(sieve, "_mixed", lambda words: words[:, 0] & np.uint64(3))
     few = ids.take(pa.array([3, 50, 99]))

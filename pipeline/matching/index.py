@@ -32,8 +32,8 @@ from lake.delta.parts import ROW_GROUP_BYTES, read_footer
 from lake.errors import LakeError, SchemaError
 from lake.lake import Change, Lake, Part
 from lake.parallel import cores
-from pipeline.sieve import Sieve
-from pipeline.stored import Stored, keys_of, pick, some_of
+from pipeline.matching.sieve import Sieve
+from pipeline.matching.stored import Stored, keys_of, pick, some_of
 
 if TYPE_CHECKING:
     from pipeline.config import Config

@@ -13,15 +13,15 @@ from dedup.match import EDGES
 from dedup.sketch import Piece, piece
 from lake.lake import Change, Part, Scratch
 from lake.op import Barrier
-from pipeline import emitted, tasks
-from pipeline.context import Context
-from pipeline.index import Index, Known
-from pipeline.select import selected
-from pipeline.shuffle import Shuffle, fits, shuffled
-from pipeline.tasks import Task
+from pipeline.matching.index import Index, Known
+from pipeline.matching.select import selected
+from pipeline.matching.shuffle import Shuffle, fits, shuffled
+from pipeline.stages import emitted, tasks
+from pipeline.stages.context import Context
+from pipeline.stages.tasks import Task
 
 if TYPE_CHECKING:
-    from pipeline.stage import Stage
+    from pipeline.stages.stage import Stage
 
 __all__ = ["Decider", "Decision"]
 

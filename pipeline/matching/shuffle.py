@@ -6,7 +6,8 @@ tasks): it spills by its nature, and a task that is tried again writes the same 
 1. *scatter*: the keys of one piece, distributed over heaps by their hash;
 2. *meet*: the rows of one heap that share a bucket, as pairs, distributed over blocks of rows;
 3. *verify*: the pairs of one block, each once, compared exactly; by ``_id`` they are staged as a part of the
-   table of pairs, and by their place in keep order they stay in the scratch, for :mod:`pipeline.select`.
+   table of pairs, and by their place in keep order they stay in the scratch, for
+   :mod:`pipeline.matching.select`.
 
 The driver itself holds the order of the rows, and nothing else of them; no pair at all.
 """
@@ -26,7 +27,7 @@ from dedup.select import Edges
 from dedup.shuffle import meet, scatter, split
 from dedup.sketch import Corpus, Piece, piece
 from lake.lake import Lake, Part, Scratch
-from pipeline.context import Context
+from pipeline.stages.context import Context
 
 __all__ = ["IN_PROCESS", "Shuffle", "batch_of", "edges_of", "fits", "shuffled"]
 

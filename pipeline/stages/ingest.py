@@ -27,9 +27,9 @@ from lake.ids import IdSet
 from lake.lake import Lake, Part, Table
 from lake.parallel import cores
 from lake.schema import RECORD, drops
-from pipeline.context import Context
-from pipeline.emitted import Emitted, StepCount, by_rule, ledger_part
-from pipeline.sieve import Ids
+from pipeline.matching.sieve import Ids
+from pipeline.stages.context import Context
+from pipeline.stages.emitted import Emitted, StepCount, by_rule, ledger_part
 
 __all__ = ["STAGE", "Job", "ingest"]
 

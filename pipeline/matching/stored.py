@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dedup.sketch import BAND, Piece, Wide
-from pipeline.sieve import Ids, Keys, Rows, Sieve
+from pipeline.matching.sieve import Ids, Keys, Rows, Sieve
 
 __all__ = ["Stored", "keys_of", "pick", "some_of"]
 

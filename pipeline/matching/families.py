@@ -13,7 +13,7 @@ from dedup.match import Match
 from lake import ledger
 from lake.errors import LakeError
 from lake.lake import Lake
-from pipeline.stage import Stage
+from pipeline.stages.stage import Stage
 
 __all__ = ["stored_clusters"]
 

@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 from dedup.sketch import Piece
 from lake.lake import Lake, Part
 from lake.schema import DROPS, LEDGER
-from pipeline.stored import some_of
+from pipeline.matching.stored import some_of
 
 if TYPE_CHECKING:
-    from pipeline.stage import Stage
+    from pipeline.stages.stage import Stage
 
 __all__ = [
     "EMITTED",
@@ -46,7 +46,7 @@ EMITTED = pa.schema(
         pa.field("stage", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),  # path of the input part
         pa.field("digest", pa.string(), nullable=False),  # of all that its outcome depends on
-        pa.field("outcome", pa.string(), nullable=False),  # JSON, see pipeline.stage.Emitted
+        pa.field("outcome", pa.string(), nullable=False),  # JSON, see pipeline.stages.stage.Emitted
     ]
 )
 """The ``_emitted`` table: replaced, for a stage, by each of its commits."""
@@ -167,7 +167,7 @@ def digests(
     stage: Stage, code: str, schema: pa.Schema, parts: Sequence[Part], decided: Sequence[Sequence[str]]
 ) -> dict[str, str]:
     """Name the outcome of each part: equal digest, equal rows and drops."""
-    from pipeline.stage import plugins
+    from pipeline.stages.stage import plugins
 
     about = json.dumps([stage.pipeline, stage.name, stage.steps_json(), code, *plugins(stage)], sort_keys=True)
     return {

@@ -8,9 +8,9 @@ that depend on content alone:
 2. the *emit* pass (parallel: one output part and one part of drops per input part), in which all
    steps, the bound barriers among them, are plain row-local ops.
 
-A match keeps its sketches and pairs in the lake (:mod:`pipeline.index`), and what became of each input part is
-written down (``_emitted``): so a run surveys the new parts alone, and emits those and the ones whose rows are
-decided otherwise than before.
+A match keeps its sketches and pairs in the lake (:mod:`pipeline.matching.index`), and what became of each input
+part is written down (``_emitted``): so a run surveys the new parts alone, and emits those and the ones whose
+rows are decided otherwise than before.
 
 The ops before a barrier run again in later passes. They are pure, so this gives the same rows, and
 it spares the lake a copy of every payload between steps.
@@ -34,12 +34,12 @@ import pyarrow as pa
 from dedup.match import Match
 from lake.lake import Lake
 from lake.op import Op, Step
-from pipeline import emitted as emission
-from pipeline.context import Context
-from pipeline.decide import Decider, Decision
-from pipeline.emitted import Emitted
-from pipeline.index import Index
-from pipeline.tasks import Task, emit, ops_of, rows_of
+from pipeline.matching.index import Index
+from pipeline.stages import emitted as emission
+from pipeline.stages.context import Context
+from pipeline.stages.decide import Decider, Decision
+from pipeline.stages.emitted import Emitted
+from pipeline.stages.tasks import Task, emit, ops_of, rows_of
 
 __all__ = ["Made", "Stage", "plugins", "stage_key"]
 
@@ -55,7 +55,7 @@ class Made:
     reused: frozenset[str]
     """Paths of the parts, of rows and of drops, that stay in their tables."""
     note: pa.Table
-    """For the table ``_emitted``, see :data:`pipeline.emitted.EMITTED`."""
+    """For the table ``_emitted``, see :data:`pipeline.stages.emitted.EMITTED`."""
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from dedup.match import Drop
 from lake.errors import EngineError
 from lake.lake import Lake, Part, Table
 from lake.op import Barrier, Op, Outcome, Step
-from pipeline.emitted import Emitted, StepCount, by_rule, ledger_part
+from pipeline.stages.emitted import Emitted, StepCount, by_rule, ledger_part
 
 if TYPE_CHECKING:
-    from pipeline.stage import Stage
+    from pipeline.stages.stage import Stage
 
 __all__ = ["Task", "emit", "ops_of", "rows_of", "sketch", "survey"]
 

@@ -1,9 +1,10 @@
 """Who goes, where the verified pairs do not fit one process: the selection of :mod:`dedup.select` in rounds.
 
-The pairs stay where :mod:`pipeline.shuffle` left them, in files by blocks of rows. Rows that have no twin are
-kept, and are not spoken of: the others are numbered anew, in keep order. In each round every block settles its
-rows as far as earlier blocks have settled theirs, and the driver gathers the outcome: two bytes for each row
-that has a twin. At the end each block gives one pair for each row that goes, and these the driver does hold.
+The pairs stay where :mod:`pipeline.matching.shuffle` left them, in files by blocks of rows. Rows that have no
+twin are kept, and are not spoken of: the others are numbered anew, in keep order. In each round every block
+settles its rows as far as earlier blocks have settled theirs, and the driver gathers the outcome: two bytes
+for each row that has a twin. At the end each block gives one pair for each row that goes, and these the
+driver does hold.
 
 Where earlier steps have dropped rows, the pairs are looked through once more before: of copies, whose pairs may
 be there for the first of them only, the first that is left takes its place.
@@ -23,8 +24,8 @@ import pyarrow.compute as pc
 from dedup.cluster import forest
 from dedup.match import STATE
 from dedup.select import Edges, Looked, Status, nearest, rounds, settle, stars
-from pipeline.context import Context
-from pipeline.shuffle import Shuffle, batch_of, edges_of
+from pipeline.matching.shuffle import Shuffle, batch_of, edges_of
+from pipeline.stages.context import Context
 
 __all__ = ["selected"]
 
@@ -53,7 +54,7 @@ class _Join:
 
 
 def selected(context: Context, work: Shuffle, title: str, gone: pa.ChunkedArray | None = None) -> pa.Table:
-    """Select among the rows that earlier steps left, after :func:`pipeline.shuffle.shuffled`.
+    """Select among the rows that earlier steps left, after :func:`pipeline.matching.shuffle.shuffled`.
 
     Args:
         context: who does it.

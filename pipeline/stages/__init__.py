@@ -1,0 +1,1 @@
+"""How one table is made from the one before: reading, deciding, emitting."""
