@@ -26,10 +26,6 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
 
-# Philox4x32's multipliers, and the Weyl constants (golden ratio, sqrt(3) - 1) that step its keys.
-_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_W0, _W1 = 0x9E3779B9, 0xBB67AE85
-_ROUNDS = 10
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 _IDS = "32 lower-case hexadecimal digits each, a uint64 array (n, 2), or an array of n non-negative integers"
@@ -51,15 +47,15 @@ def philox4x32(counter: U32, key: U32) -> U32:
     >>> [f"{word:08x}" for word in zero[0]]
     ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
-    c0, c1, c2, c3 = (counter[:, i].astype(np.uint64) for i in range(4))
-    keys = np.broadcast_to(np.asarray(key, np.uint32), (len(counter), 2)).astype(np.uint64)
-    k0, k1 = keys[:, 0], keys[:, 1]
-    for turn in range(_ROUNDS):
-        if turn:
-            k0, k1 = (k0 + np.uint64(_W0)) & _LOW, (k1 + np.uint64(_W1)) & _LOW
-        p0, p1 = _M0 * c0, _M1 * c2
-        c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ k0, p1 & _LOW, (p0 >> _32) ^ c3 ^ k1, p0 & _LOW
-    return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
+    from augment._philox import rounds  # loads Numba: a policy can be written and read without
+
+    counter = np.require(counter, np.uint32, "CW")
+    keys = np.require(np.reshape(key, (-1, 2)), np.uint32, "CW")
+    if counter.ndim != _PAIR or counter.shape[1] != 2 * _PAIR or len(keys) not in {1, len(counter)}:
+        raise ValueError(f"counters {counter.shape} and keys {keys.shape}: give (n, 4), and (2,) or (n, 2)")
+    made = np.empty_like(counter)
+    rounds(counter, keys, made)
+    return made
 
 
 def halves(ids: object) -> U64:

@@ -110,6 +110,8 @@ def execute(
     if len(images) != len(programs):
         raise ValueError(f"{len(images)} images but {len(programs)} ids or programs: give one per image")
     made = Programs.of(programs)
+    if not isinstance(images, np.ndarray):  # an array is looked at when it is run
+        _check_finite(images)
     if targets is not None and partners is not None:
         raise ValueError("masks, boxes and keypoints cannot be mixed: give targets or partners, not both")
     if targets is not None:
@@ -125,7 +127,8 @@ def execute(
         if partners is not None:
             from augment.engine.mix import shares
 
-            others = partners if isinstance(images, np.ndarray) else np.stack([partners[i] for i in numbers])
+            whole = isinstance(images, np.ndarray) and isinstance(partners, np.ndarray)
+            others = partners if whole else np.stack([partners[i] for i in numbers])
             return _handed(run(compiled, some, partners=others), output), shares(compiled)
         done = _handed(run(compiled, some), output)
         return done, None if targets is None else _moved(compiled, targets.take(numbers), numbers)
@@ -218,12 +221,7 @@ def run(compiled: Compiled, images: Array, *, partners: Array | None = None) -> 
         )
     if images.size == 0:
         return images.copy()
-    if images.dtype.kind == "f" and not np.isfinite(images).all():
-        bad = [i for i in range(len(images)) if not np.isfinite(images[i]).all()]
-        raise ValueError(
-            f"{len(bad)} of {len(images)} images hold NaN or infinity, the first is number {bad[0]}: replace "
-            "such pixels (for instance by np.nan_to_num) or leave the images out"
-        )
+    _check_finite(images)
     if partners is not None and (partners.shape != images.shape or partners.dtype != images.dtype):
         raise ValueError(
             f"partners are {partners.dtype} {partners.shape}, images {images.dtype} {images.shape}: "
@@ -246,6 +244,22 @@ def run(compiled: Compiled, images: Array, *, partners: Array | None = None) -> 
     least, most = max(1, _CHUNK // four[0].size), max(1, _MOST // four[0].size)
     in_chunks(many, count, min(max(even, least), most), work)
     return out.reshape(images.shape)
+
+
+def _check_finite(images: Any) -> None:
+    """Raise if a float image holds what is no number: nothing that follows would be right."""
+    if isinstance(images, np.ndarray) and (images.dtype.kind != "f" or np.isfinite(images).all()):
+        return
+    bad = [i for i, each in enumerate(map(np.asarray, images)) if _has_nan(each)]
+    if bad:
+        raise ValueError(
+            f"{len(bad)} of {len(images)} images hold NaN or infinity, the first is number {bad[0]}: replace "
+            "such pixels (for instance by np.nan_to_num) or leave the images out"
+        )
+
+
+def _has_nan(image: Array) -> bool:
+    return image.dtype.kind == "f" and not np.isfinite(image).all()
 
 
 def _kernel(compiled: Compiled, rows: slice, slots: slice, images: Array, out: Array) -> None:

@@ -12,6 +12,7 @@ from augment import rng
 from augment.engine.programs import ABSENT, Programs
 from augment.ops import by_code, find
 from augment.policy.levels import drawn
+from augment.policy.memo import Memo
 from augment.policy.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -67,6 +68,15 @@ class _Table:
         return made
 
 
+_tables = Memo(_Table)
+_custom = Memo(lambda policy: any("." in choice.op for sub in policy.subpolicies for choice in sub.choices))
+
+
+def _table(policy: Policy) -> _Table:
+    """Made once for each policy; but a custom op may be written anew, in a notebook, with another range."""
+    return _Table(policy) if _custom(policy) else _tables(policy)
+
+
 def _number(value: float | Schedule) -> float:
     if isinstance(value, Schedule):
         raise TypeError("a policy with schedules has no draws of its own: take Policy.at(epoch)")
@@ -75,7 +85,7 @@ def _number(value: float | Schedule) -> float:
 
 def draw(policy: Policy, stream: rng.Stream) -> Programs:
     """The programs of one epoch, one per record of the stream."""
-    table = _Table(policy)
+    table = _table(policy)
     n, length = len(stream), table.codes.shape[1]
     programs = Programs.empty(n, policy.draws * length)
     taken: list[I64] = []

@@ -92,12 +92,27 @@ def quarter_turns(placed: Placed) -> F64:
     return _affine(c, -s, x0 - c * x0 + s * y0, s, c, y0 - s * x0 - c * y0)
 
 
+def _stretched(sx: F64, x: F64, sy: F64, y: F64) -> F64:
+    """Scales, and where the source begins, on the grid of 16.16 numbers.
+
+    There every sum of them is exact, so it does not matter how they are added up: Pillow's running sums of
+    doubles, a multiplication, and fixed point see the same source pixel.
+    """
+    sx, sy = _grid(sx), _grid(sy)
+    zero = 0 * sx
+    return _affine(sx, zero, _grid(x + sx / 2) - sx / 2, zero, sy, _grid(y + sy / 2) - sy / 2)
+
+
+def _grid(values: F64) -> F64:
+    found: F64 = np.round(values * 65536) / 65536
+    return found
+
+
 def zoom(placed: Placed) -> F64:
     """Larger (factor above 1) or smaller about the centre."""
     h, w = placed.shape[:2]
     scale = 1.0 / placed.parameter
-    zero = 0 * scale
-    return _affine(scale, zero, (1 - scale) * w / 2, zero, scale, (1 - scale) * h / 2)
+    return _stretched(scale, (1 - scale) * w / 2, scale, (1 - scale) * h / 2)
 
 
 def crop(placed: Placed) -> F64:
@@ -116,8 +131,7 @@ def crop(placed: Placed) -> F64:
     )
     sx, sy = np.sqrt(area * aspect), np.sqrt(area / aspect)
     sx, sy = np.minimum(sx, 1.0), np.minimum(sy, 1.0)
-    zero = 0 * sx
-    return _affine(sx, zero, placed.x * (1 - sx) * w, zero, sy, placed.y * (1 - sy) * h)
+    return _stretched(sx, placed.x * (1 - sx) * w, sy, placed.y * (1 - sy) * h)
 
 
 def perspective(placed: Placed) -> F64:

@@ -29,6 +29,7 @@ from pydantic import Field, model_validator
 from augment import rng
 from augment.ops import NAMES, Program, Space, describe, find
 from augment.policy.choices import Choice, SubPolicy, Value
+from augment.policy.memo import Memo
 from augment.policy.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "Policy", "SubPolicy"]
 
-_VERSION = b"policy-2"  # part of the digest, at most 16 bytes: a change of what a policy means changes its name
+_VERSION = b"policy-3"  # part of the digest, at most 16 bytes: a change of what a policy means changes its name
 
 
 class Policy(Value):
@@ -100,8 +101,7 @@ class Policy(Value):
     @property
     def modality(self) -> Literal["image", "text"]:
         """What it is for; the ops of one policy are all for the same."""
-        texts = any(find(choice.spelt).kind == "text" for sub in self.subpolicies for choice in sub.choices)
-        return "text" if texts else "image"
+        return "text" if _texts(self) else "image"
 
     @property
     def mixes(self) -> bool:
@@ -111,7 +111,7 @@ class Policy(Value):
     @property
     def mixing(self) -> tuple[str, ...]:
         """The ops that need a partner for each image."""
-        return tuple(name for name in self.ops if find(name).kind == "mix")
+        return _mixing(self)
 
     @property
     def ops(self) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ class Policy(Value):
     @property
     def scheduled(self) -> bool:
         """Whether the policy is another one in another epoch."""
-        return self.until is not None or any(sub.at(0) is not sub for sub in self.subpolicies)
+        return _scheduled(self)
 
     def at(self, epoch: int) -> Policy:
         """The policy of one epoch, without schedules: what :meth:`draw` draws from in that epoch.
@@ -382,6 +382,12 @@ class Policy(Value):
         from augment.policy import words
 
         return words.table(self)
+
+
+_scheduled = Memo(lambda policy: policy.until is not None or any(s.at(0) is not s for s in policy.subpolicies))
+_mixing = Memo(lambda policy: tuple(name for name in policy.ops if find(name).kind == "mix"))
+_texts = Memo(lambda policy: any(find(name).kind == "text" for name in policy.ops))
+# All are asked for each batch, and a batch may be one image.
 
 
 def _named(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -352,3 +353,30 @@ def test_partners_are_asked_for_whatever_is_drawn() -> None:
     with pytest.raises(ValueError, match="MixUp mixes an image with another one: give partners="):
         made.apply(PICTURES, [1, 2])
     assert made.model_copy(update={"until": 3}).apply(PICTURES, [1, 2], epoch=3).shape == PICTURES.shape
+
+
+# --- other processors -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_same_bytes_without_the_instructions_of_this_processor(tmp_path: Path) -> None:
+    """The kernels look up 64 values at once where AVX-512 VBMI is there: here they are told it is not."""
+    code = """
+import sys
+import numpy as np
+from augment import presets
+images = np.random.default_rng(7).integers(0, 256, (24, 33, 47, 3), np.uint8)
+for name in ("trivial_augment_wide", "autoaugment"):
+    np.save(f"{sys.argv[1]}-{name}.npy", presets.preset(name).apply(images, range(24), seed=3))
+"""
+    plain = {
+        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CPU_FEATURES": "",
+        "NUMBA_CACHE_DIR": str(tmp_path / "kernels"),
+    }
+    for name, more in (("here", {}), ("elsewhere", plain)):
+        command = [sys.executable, "-P", "-c", code, str(tmp_path / name)]
+        subprocess.run(command, cwd=tmp_path, check=True, env={**os.environ, **more})
+    for name in ("trivial_augment_wide", "autoaugment"):
+        here, elsewhere = (np.load(tmp_path / f"{each}-{name}.npy") for each in ("here", "elsewhere"))
+        assert np.array_equal(here, elsewhere)

@@ -58,3 +58,10 @@ def test_nan_is_named_and_not_spread() -> None:
     images[2, 3, 4, 1] = np.nan
     with pytest.raises(ValueError, match="1 of 4 images hold NaN or infinity, the first is number 2"):
         apply_op("Invert", images, 0.0)
+
+
+def test_nan_is_named_by_its_place_in_the_list_whatever_the_sizes_are() -> None:
+    images = [np.zeros((4, 4), np.float32), np.zeros((5, 5), np.uint8), np.zeros((6, 6), np.float32)]
+    images[2][1, 1] = np.inf
+    with pytest.raises(ValueError, match="1 of 3 images hold NaN or infinity, the first is number 2"):
+        cpu.execute(images, [[]] * 3)

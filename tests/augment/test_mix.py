@@ -68,6 +68,16 @@ def test_in_a_policy_bytes_depend_on_the_row_alone() -> None:
     assert 0 <= shares.min() <= shares.max() <= 0.5
 
 
+def test_partners_may_be_a_list_where_images_are_an_array_and_the_other_way_round() -> None:
+    images, partners = pair()
+    program = [[Applied("MixUp", 0.3)]] * 5
+    expected, _ = cpu.execute(images, program, partners=partners)
+    made, _ = cpu.execute(images, program, partners=list(partners))
+    assert np.array_equal(made, expected)
+    made, _ = cpu.execute(list(images), program, partners=partners)
+    assert np.array_equal(made, expected)
+
+
 def test_bad_partners() -> None:
     images, partners = pair()
     with pytest.raises(ValueError, match="MixUp mixes an image with another one: give partners"):

@@ -77,21 +77,20 @@ def test_pillow_moves_pixels_the_same_way(  # noqa: PLR0917  (what is drawn)
         coefficients = tuple(m[:8]) if kind is Image.Transform.PERSPECTIVE else tuple(m[:6])
         expected = Image.fromarray(image).transform((width, height), kind, coefficients, resample)
         found = cpu.execute(image[None], [[applied]], resampling=("nearest", "bilinear")[bilinear])
-        if bilinear or kind is Image.Transform.PERSPECTIVE:
-            assert np.array_equal(found[0], np.asarray(expected)), bilinear
-        else:  # Pillow adds up doubles where a matrix neither turns nor shears: a pixel on an edge may differ
-            assert np.array_equal(found[0], in_fixed_point(image, m))
+        assert np.array_equal(found[0], np.asarray(expected)), bilinear
 
 
-def in_fixed_point(image: Pixels, m: npt.NDArray[np.float64]) -> Pixels:
-    """Nearest neighbour in 16.16, as Pillow does for all other affine matrices."""
-    h, w = image.shape[:2]
-    a = [int(np.floor(v * 65536 + 0.5)) for v in m[:6]]
-    first = [int(np.floor((m[k + 2] + 0.5 * m[k] + 0.5 * m[k + 1]) * 65536 + 0.5)) for k in (0, 3)]
-    y, x = np.mgrid[:h, :w]
-    u, v = (first[0] + a[0] * x + a[1] * y) >> 16, (first[1] + a[3] * x + a[4] * y) >> 16
-    inside = (u >= 0) & (v >= 0) & (u < w) & (v < h)
-    return np.where(inside[..., None], image[np.clip(v, 0, h - 1), np.clip(u, 0, w - 1)], 0)
+@pytest.mark.parametrize("name", ["Zoom", "Crop"])
+def test_no_pixel_of_large_noise_differs_from_pillow(name: str) -> None:
+    image = np.random.default_rng(5).integers(0, 256, (1500, 2000, 3), np.uint8)
+    for level, sign, key in ((0.31, 1, 1), (0.77, -1, 2), (1.0, 1, 3)):
+        p = float(OPS[name].range("wide").parameter(level, sign))
+        applied = Applied(name, p, 0.3, 0.6, (key, 1, 2, 3))
+        m = compile_programs(Programs.of([[applied]]), Shape(1500, 2000, 3, 255)).values[0, 0, :6]
+        expected = Image.fromarray(image).transform(
+            (2000, 1500), Image.Transform.AFFINE, tuple(m), Image.Resampling.NEAREST
+        )
+        assert np.array_equal(cpu.execute(image[None], [[applied]])[0], np.asarray(expected))
 
 
 def test_a_crop_shows_only_what_is_there_and_as_much_as_said() -> None:
@@ -99,12 +98,13 @@ def test_a_crop_shows_only_what_is_there_and_as_much_as_said() -> None:
     for key in range(50):
         for p in (0.1, 0.5, 0.92):
             m = matrix_of("Crop", p, shape, key)
-            assert m[0] * m[4] == pytest.approx(1 - p, rel=1e-9)
+            assert m[0] * m[4] == pytest.approx(1 - p, rel=1e-4)
             assert 0.74 < m[0] / m[4] < 1.35
-            assert m[2] >= 0
-            assert m[5] >= 0
-            assert m[2] + 60 * m[0] <= 60 + 1e-9
-            assert m[5] + 40 * m[4] <= 40 + 1e-9
+            grid = 2**-14  # numbers of 16.16, a few of them added up
+            assert m[2] >= -grid
+            assert m[5] >= -grid
+            assert m[2] + 60 * m[0] <= 60 + 60 * grid
+            assert m[5] + 40 * m[4] <= 40 + 60 * grid
 
 
 def test_perspective_takes_corners_inside() -> None:
