@@ -44,8 +44,12 @@ data: .venv/.core ## fetch the larger public data sets into the cache (see confi
 	@$(BIN)/python benchmarks/data.py fetch
 
 .PHONY: test
-test: .venv/.dev ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+test: .venv/.dev ## all tests but those of `make test-soak`
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not soak'
+
+.PHONY: test-soak
+test-soak: .venv/.dev ## the tests that take minutes each: half an hour of constant load, clusters that lose nodes
+	@$(BIN)/python -m pytest -m soak -s
 
 TORCH := torch==2.13.0
 
@@ -56,7 +60,7 @@ test-torch: .venv/.dev ## the tests that need PyTorch, which it installs (everyt
 
 .PHONY: test-quick
 test-quick: .venv/.dev ## the tests that take less than ten seconds each, without Ray
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not ray'
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not ray and not soak'
 
 .PHONY: lint
 lint: .venv/.dev ## ruff: rules and format

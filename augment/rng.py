@@ -49,8 +49,8 @@ def philox4x32(counter: U32, key: U32) -> U32:
     """
     from augment._philox import rounds  # loads Numba: a policy can be written and read without
 
-    counter = np.require(counter, np.uint32, "CW")
-    keys = np.require(np.reshape(key, (-1, 2)), np.uint32, "CW")
+    counter = np.require(counter, np.uint32, ["C", "W"])
+    keys = np.require(np.reshape(key, (-1, 2)), np.uint32, ["C", "W"])
     if counter.ndim != _PAIR or counter.shape[1] != 2 * _PAIR or len(keys) not in {1, len(counter)}:
         raise ValueError(f"counters {counter.shape} and keys {keys.shape}: give (n, 4), and (2,) or (n, 2)")
     made = np.empty_like(counter)

@@ -12,6 +12,7 @@
     │   ├── MissingPartError           a staged part is gone or has another size
     │   ├── ConcurrentRunError         another run holds the lock, or committed first
     │   └── StorageError               the disk is full, the object store refuses
+    │       └── (lake.storage.BusyError)   it is busy or out of reach: the same again may work
     ├── DeviceError           exit 1   the device that was asked for is not there
     └── EngineError           exit 1   a worker failed; carries step, part and the cause
 

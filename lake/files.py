@@ -2,8 +2,8 @@
 
 Formats: JSON lines, CSV and TSV, Parquet, plain text (a record per file), image files (the folder
 is the label), WebDataset tar archives, DICOM; the first, the second, text and tar also as ``.gz``
-and ``.zst``. From paths, globs (``**``), folders, and ``s3://`` URLs (``AWS_ENDPOINT_URL``,
-``AWS_REGION`` and the usual credentials are honoured).
+and ``.zst``. From paths, globs (``**``), folders, and URLs of object stores (``s3://``, ``gs://``,
+``az://``; the usual settings and credentials of each are honoured).
 
 Every line, row, member or file becomes a record or a row of drops; a blank line is neither, nor is a
 file whose name begins with a dot, one of no known format whose name begins with an underscore, or one of
@@ -28,10 +28,12 @@ from lake.formats.rows import Reading, Rows, dropped
 from lake.formats.splits import UNKNOWN, UNREADABLE, File, Piece, Split, Taken, group, new_pieces
 from lake.op import Outcome, Step
 from lake.schema import RECORD
+from lake.storage import secret
 
 __all__ = ["Files", "Split", "Taken"]
 
 Format = Literal["auto", "jsonl", "csv", "parquet", "text", "images", "webdataset", "dicom"]
+OnChange = Literal["keep", "follow"]
 Kind = Literal["int64", "float64", "string", "bool", "timestamp", "json", "binary"]
 
 READER_VERSION = 1
@@ -71,7 +73,9 @@ class Files(Step):
         InputError: from ``discover``, where nothing matches or a folder cannot be listed.
     """
 
-    paths: str | list[str] = Field(description="Paths, globs, folders or s3:// URLs.")
+    paths: str | list[str] = Field(
+        description="Paths, globs, folders, or URLs (s3://, gs://, az://, abfss://)."
+    )
     format: Format = Field("auto", description="The format of all of them; auto goes by the extension.")
     text: str | None = Field("text", description="The column that holds the text; null for none.")
     image: str | None = Field(None, description="The column that holds an image file (Parquet: bytes).")
@@ -81,12 +85,18 @@ class Files(Step):
     max_row_bytes: int = Field(256 << 20, gt=0, le=1 << 30, description="Larger rows are dropped.")
     verify_images: bool = Field(True, description="Decode every image once, and drop those that fail.")  # noqa: FBT003 (pydantic's default)
     max_pixels: int = Field(100_000_000, gt=0, description="Larger images are dropped undecoded.")
+    on_change: OnChange = Field(
+        "keep", description="Rows that are in no file any more: keep them, or follow the files and let them go."
+    )
 
     @field_validator("paths")
     @classmethod
     def _some_path(cls, value: str | list[str]) -> str | list[str]:
         if not value or not all(value):
             raise ValueError("give at least one path")
+        for path in [value] if isinstance(value, str) else value:
+            if wrong := secret(path):
+                raise ValueError(wrong)
         return value
 
     @field_validator("columns")
@@ -110,7 +120,7 @@ class Files(Step):
     @property
     def reader(self) -> str:
         """32 hex digits over the settings that rows depend on; another value reads files again."""
-        settings = self.model_dump(mode="json", exclude={"paths", "split_bytes"})
+        settings = self.model_dump(mode="json", exclude={"paths", "split_bytes", "on_change"})
         named = json.dumps({**settings, "version": READER_VERSION}, sort_keys=True)
         return hashlib.blake2b(named.encode(), digest_size=16, person=b"gristmill-reader").hexdigest()
 
@@ -125,6 +135,12 @@ class Files(Step):
         Raises:
             InputError: a pattern matches nothing, or something cannot be listed.
         """
+        return self.look(taken, base=base)[0]
+
+    def look(
+        self, taken: Mapping[str, Taken], *, base: Path | None = None
+    ) -> tuple[list[Split], frozenset[str]]:
+        """What :meth:`discover` gives, and the uris of all files that are there."""
         folder = Path(os.path.abspath(base or Path.cwd()))  # noqa: PTH100 (links stay as they are given)
         patterns = [self.paths] if isinstance(self.paths, str) else self.paths
         pieces: dict[str, list[Piece]] = {}
@@ -152,7 +168,8 @@ class Files(Step):
                     "no file of a known format", where=pattern, why=f"looked in {folder}", hint="set format:"
                 )
         new = [piece for parts in pieces.values() for piece in parts]
-        return group(new, str(folder), self.reader, self.split_bytes)
+        there = frozenset(path.encode("utf-8", "backslashreplace").decode("utf-8") for path in pieces)
+        return group(new, str(folder), self.reader, self.split_bytes), there
 
     def _format(self, found: Found, folder: Path) -> tuple[str, str]:
         """(format, compression); "" where the file is none of ours."""

@@ -32,14 +32,15 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Lake:
-    """A lake at a local folder or ``s3://bucket/prefix``.
+    """A lake in a local folder or an object store.
 
     Cheap to make and to pickle: nothing is read or written until a method is called.
 
     Args:
-        uri: the folder, or ``s3://bucket/prefix``.
-        storage_options: for object stores, the ``AWS_*`` names (``AWS_ENDPOINT_URL``, ``AWS_ALLOW_HTTP``,
-            ``AWS_ACCESS_KEY_ID``, ...); what is not given comes from the environment.
+        uri: the folder, or a URL: ``s3://bucket/prefix``, ``gs://``, ``az://``, ``abfss://``.
+        storage_options: for object stores, the ``AWS_*`` or ``AZURE_*`` names (``AWS_ENDPOINT_URL``,
+            ``AWS_ACCESS_KEY_ID``, ...); what is not given comes from the environment or a profile,
+            see docs/object-stores.md.
 
     >>> import tempfile
     >>> schema = pa.schema([("x", pa.int64())])

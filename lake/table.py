@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import show
-from lake.delta.parts import Part
+from lake.delta.commit import new_columns
+from lake.delta.parts import Part, canonical
 from lake.delta.scan import batches, part_rows, part_tables, project, prune
 from lake.delta.snapshot import Snapshot, commit_info, snapshot, version_range
 from lake.errors import LakeError, MissingTableError
@@ -106,6 +107,18 @@ class Table:
     def schema(self, version: int | None = None) -> pa.Schema:
         """The columns, partition columns included."""
         return self.snapshot(version).schema
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raise where rows of a schema cannot be added: a commit would, after all the work.
+
+        Columns that the table lacks are added by the commit; those that the rows lack are null.
+
+        Raises:
+            SchemaError: a column has another type in the table, or may not be null there and is missing.
+        """
+        found = snapshot(self._storage, self.name)
+        if found is not None:
+            new_columns(found, canonical(schema), found.partition_by, self.uri)
 
     def parts(self, version: int | None = None) -> list[Part]:
         """The table's files, sorted by path."""

@@ -11,7 +11,22 @@ from typing import Any, NoReturn
 
 import click
 
-from pipeline.verbs import author, care, dedup, preview, runs, tables
+from pipeline.verbs import (
+    author,
+    care,
+    dedup,
+    forget,
+    maintain,
+    metrics,
+    preview,
+    render,
+    runs,
+    schedule,
+    size,
+    submit,
+    tables,
+    ui,
+)
 
 __all__ = ["cli", "main"]
 
@@ -202,14 +217,22 @@ for _verb in (
     runs.plan,
     preview.preview,
     runs.run,
+    submit.submit,
+    submit.jobs,
     runs.report,
+    metrics.metrics,
+    schedule.schedule,
+    render.render,
     tables.show,
     tables.why,
     tables.history,
+    ui.ui,
     author.ops,
     author.schema,
     dedup.dedup,
-    care.maintain,
+    forget.forget,
+    maintain.maintain,
+    size.size,
     care.doctor,
     care.completion,
 ):

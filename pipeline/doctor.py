@@ -258,13 +258,15 @@ def _lake(uri: str) -> Iterator[Check]:
 
 def _remote(uri: str) -> Check:
     from lake.errors import GristmillError
-    from lake.storage import open_storage
+    from lake.storage import open_storage, redact
 
+    shown = redact(uri)
     try:
         open_storage(uri).folders()
-    except (GristmillError, OSError) as error:
-        return Check("lake", "fail", f"{uri} cannot be listed", f"{error}".replace("\n", " "))
-    return Check("lake", "ok", f"{uri} can be listed")
+    except GristmillError as error:
+        why = f" ({error.why})" if error.why else ""
+        return Check("lake", "fail", f"{shown} cannot be listed: {error.what}{why}", error.hint or "")
+    return Check("lake", "ok", f"{shown} can be listed")
 
 
 def _ray(address: str | None) -> Check:

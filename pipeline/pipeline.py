@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,18 @@ from lake.errors import ConfigError
 from lake.lake import Lake
 from pipeline import __version__, engine
 from pipeline.config import Config, load
+from pipeline.forget.forget import Forgotten, carry_over, forget
 from pipeline.plan import Plan, make_plan, tables_of
 from pipeline.progress import Progress, Silent
 from pipeline.report import Report
 from pipeline.run import Run
 from pipeline.stages.context import Context
+from pipeline.telemetry.events import Observer
+from pipeline.telemetry.watch import Watch
 
 __all__ = ["Pipeline"]
+
+_A_MOMENT = 3.0  # seconds; maintenance holds the locks of a run for the length of a commit
 
 
 class Pipeline:
@@ -68,6 +74,8 @@ class Pipeline:
         limit: int | None = None,
         runner: engine.Runner | None = None,
         progress: Progress | None = None,
+        observers: Sequence[Observer] = (),
+        wait: float = 0.0,
     ) -> Report:
         """Bring the lake's tables up to date with the files and the steps.
 
@@ -78,9 +86,12 @@ class Pipeline:
                 (``<lake>-trial``), which is emptied first.
             runner: ``engine.local()`` unless given; a runner that is given is not closed.
             progress: told of each part.
+            observers: told of stages and commits (:mod:`pipeline.telemetry`); none of them can end the run.
+            wait: seconds to wait where the same pipeline runs in this lake at this moment; the run then
+                starts from what that one left.
 
         Raises:
-            ConcurrentRunError: the same pipeline runs in this lake at this moment.
+            ConcurrentRunError: it still runs after that time.
         """
         mine = runner is None
         runner = runner or engine.local()
@@ -90,16 +101,44 @@ class Pipeline:
             lake.ensure()
             with ExitStack() as held:
                 # The tables too: another pipeline may be about to fill one of them for the first time.
+                until = time.monotonic() + max(wait, _A_MOMENT)
                 for name in (config.name, *sorted(f"table-{each}" for each in tables_of(config))):
-                    held.enter_context(lake.lock(name))
+                    held.enter_context(lake.lock(name, wait=max(0.0, until - time.monotonic())))
                 if limit is not None:
                     lake.clear()
+                    carry_over(self.lake, lake)
                 lake.recover()
-                run = Run(config, Context(lake, runner, progress or Silent()), __version__, limit)
-                return Report(run.execute(make_plan(config, __version__))).settle(lake)
+                watch = Watch(observers)
+                told = watch.progress(progress or Silent())
+                context = Context(lake, runner, told, config.resources, watch=watch)
+                run = Run(config, context, __version__, limit)
+                held.enter_context(watch.running(run.id, config, lake, runner))
+                report = Report(run.execute(make_plan(config, __version__))).settle(lake)
+                watch.finished(report.status)
+                return report
         finally:
             if mine:
                 runner.close()
+
+    def forget(
+        self,
+        ids: Iterable[str] = (),
+        source: str | None = None,
+        reason: str | None = None,
+        *,
+        purge: bool = False,
+    ) -> Forgotten:
+        """Take rows out of the lake for good: see :func:`pipeline.forget.forget.forget`.
+
+        They stay away when their file is read again. Rows that were dropped for their sake come back with the
+        next :meth:`run`.
+
+        Raises:
+            ConfigError: nothing was named, or what was named is no ``_id``.
+            MissingTableError: no row was ever read from the source.
+            ConcurrentRunError: a run, or maintenance, is under way in the lake.
+        """
+        return forget(self.lake, ids, source, reason, purge=purge)
 
     def _trial(self) -> Lake:
         if self.config.lake.endswith("-trial"):

@@ -7,21 +7,20 @@ copies) and ``train`` (the rest). A pipeline without such a step goes from ``raw
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from lake import ledger
-from lake.errors import ConfigError
-from lake.files import Taken
-from lake.lake import Lake
-from lake.op import Step
+from lake.errors import ConfigError, SchemaError
+from lake.lake import Lake, Table
 from pipeline.config import Config
+from pipeline.forget.known import APP as FORGET
+from pipeline.sources import Seen, label_of, look, manifest_key
 from pipeline.stages.ingest import Job
-from pipeline.stages.stage import Stage, stage_key
+from pipeline.stages.stage import Stage, plugin_code, stage_key
 
 __all__ = [
     "Plan",
@@ -38,6 +37,7 @@ __all__ = [
 ]
 
 _FILES_SHOWN = 5
+_COMMITS_READ = 50  # of a table's history: what is older is told by its number alone
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,12 @@ class Plan:
 
     config: Config
     todos: tuple[Todo, ...]
-    jobs: tuple[Job, ...]
+    seen: Seen
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """What is to be read."""
+        return self.seen.jobs
 
     @property
     def changes(self) -> bool:
@@ -104,13 +109,6 @@ class Plan:
         return f"<pre>{escape(self.render())}</pre>"
 
 
-def label_of(index: int, step: Step) -> str:
-    """How a step is called in the ledger and the report: ``2 dedup.MinHash``."""
-    from pipeline.config.catalog import key_of
-
-    return f"{index} {key_of(type(step))}"
-
-
 def stages_of(config: Config) -> tuple[Stage, ...]:
     """The derived stages of a configuration."""
     labelled = tuple((label_of(index, step), step) for index, step in enumerate(config.steps, start=1))
@@ -122,11 +120,6 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
         Stage(config.name, "clean", config.raw, config.clean, labelled[:cut]),
         Stage(config.name, "train", config.clean, sink, labelled[cut:]),
     )
-
-
-def manifest_key(config: Config) -> str:
-    """Under what the files are listed: those that went into another table are still to be read."""
-    return config.name if config.raw == "raw" else f"{config.name}/{config.raw}"
 
 
 def is_current(lake: Lake, stage: Stage, key: str) -> bool:
@@ -162,34 +155,27 @@ def tables_of(config: Config) -> set[str]:
 
 def jobs_of(config: Config, lake: Lake) -> tuple[Job, ...]:
     """The splits that no earlier run has taken, in the order in which first occurrences count."""
-    jobs: list[Job] = []
-    for number, source in enumerate(config.source, start=1):
-        label = label_of(0, source) + (f" {number}" if len(config.source) > 1 else "")
-        rows = ledger.taken(lake, manifest_key(config), source.reader)
-        taken = {uri: Taken.of(row) for uri, row in rows.items()}
-        # A file that an earlier source of the same settings is about to take is not for this one.
-        twin = [job.split for job in jobs if job.source.reader == source.reader]
-        taken |= {each.uri: each for each in source.taken(twin)}
-        jobs += [Job(label, source, split) for split in source.discover(taken, base=Path(config.base))]
-    return tuple(jobs)
+    return look(config, lake).jobs
 
 
 def make_plan(config: Config, version: str) -> Plan:
     """Compare the configuration and the sources with what the lake holds."""
     lake = Lake(config.lake)
     _check_owner(config, lake)
-    raw_schema(config)
-    jobs = jobs_of(config, lake)
+    _check_schema(config, lake)
+    seen = look(config, lake)
+    jobs = seen.jobs
     _check_settings(config, lake, jobs)
-    todos = [_ingest_todo(config, jobs)]
-    upstream = bool(jobs)
+    todos = [_ingest_todo(config, seen)]
+    told = ", ".join(f"{number} {state}" for state, number in seen.counts().items())
+    upstream = f"{config.raw} changes: {told} files" if seen.work else ""
     for stage in stages_of(config):
-        work, why = _reason(lake, stage, version, upstream=upstream)
+        work, why = _reason(lake, stage, version, upstream)
         labels = tuple(label for label, _ in stage.steps)
         notes = _notes(lake, stage, jobs, version)
         todos.append(Todo(stage.name, stage.source, stage.target, labels, work, why, notes))
-        upstream = upstream or work
-    return Plan(config, tuple(todos), jobs)
+        upstream = f"{stage.target} changes" if work else ""
+    return Plan(config, tuple(todos), seen)
 
 
 def _check_owner(config: Config, lake: Lake) -> None:
@@ -211,8 +197,28 @@ def columns_of(config: Config) -> dict[str, dict[str, Any]]:
     return {source.reader: source.model_dump(mode="json", include=fields) for source in config.source}
 
 
+def _check_schema(config: Config, lake: Lake) -> None:
+    """Raise if the rows' table has a column of another type: the run would end with that, not begin.
+
+    Raises:
+        ConfigError: two sources, or a source and the table, give one column two types.
+    """
+    schema = raw_schema(config)
+    try:
+        lake.table(config.raw).check(schema)
+    except SchemaError as error:
+        raise ConfigError(
+            f"{error.what}: {config.raw}",
+            where=config.name,
+            why=error.why,
+            hint=f"name the column otherwise under columns:, or read into another table (raw: {config.raw}2)",
+        ) from error
+
+
 def _check_settings(config: Config, lake: Lake, jobs: Sequence[Job]) -> None:
-    """Raise if files were read with other columns before: their rows would stay as they are."""
+    """Raise if files were read with other columns before, and their rows would stay as they are."""
+    if all(source.on_change == "follow" for source in config.source):
+        return  # they leave, and come back with the columns of now
     last = ledger.last_run(lake, config.name, "ingest")
     if last is None:
         return
@@ -222,22 +228,44 @@ def _check_settings(config: Config, lake: Lake, jobs: Sequence[Job]) -> None:
         for piece in job.split.pieces:
             reader = taken.get(piece.file.uri, {}).get("reader")
             if reader in before and reader not in now and before[reader] != now[job.source.reader]:
-                change = _first_change([["", before[reader]]], [["", now[job.source.reader]]]) or ""
+                change = _changes([["", before[reader]]], [["", now[job.source.reader]]])[0]
                 raise ConfigError(
                     "files that are in the lake were read with other settings",
                     where=piece.file.uri,
                     why=f"{change.removeprefix('step : ')}; rows that are there keep what they came with",
-                    hint=f"read them anew into another table (raw: {config.raw}2), or into another lake",
+                    hint=f"read them anew into another table (raw: {config.raw}2), or let rows follow their "
+                    "files (on_change: follow)",
                 )
 
 
-def _ingest_todo(config: Config, jobs: tuple[Job, ...]) -> Todo:
-    files = {piece.file.uri for job in jobs for piece in job.split.pieces}
-    megabytes = sum(piece.size for job in jobs for piece in job.split.pieces) / 1e6
-    why = f"{len(files)} new or grown files, {megabytes:,.1f} MB" if files else "no new files"
-    shown = tuple(sorted(files)[:_FILES_SHOWN])
-    more = (f"and {len(files) - _FILES_SHOWN} more",) if len(files) > _FILES_SHOWN else ()
-    return Todo("ingest", "files", config.raw, (), bool(jobs), why, shown + more)
+def _ingest_todo(config: Config, seen: Seen) -> Todo:
+    counts = seen.counts()
+    megabytes = sum(piece.size for job in seen.jobs for piece in job.split.pieces) / 1e6
+    number = sum(counts.values())
+    files = "file" if number == 1 else "files"
+    told = ", ".join(f"{each} {state}" for state, each in counts.items())
+    why = f"{number} {files} ({told}), {megabytes:,.1f} MB to read" if counts else "no new files"
+    notes = [
+        f"{uri}: {_MEANS[seen.follow].get(state, state)}"
+        for uri, state in sorted(seen.states.items())
+        if seen.follow or state != "gone"
+    ]
+    more = [f"and {len(notes) - _FILES_SHOWN} more"] if len(notes) > _FILES_SHOWN else []
+    kept = sum(state == "gone" for state in seen.states.values())
+    if kept and not seen.follow:
+        more.append(f"{kept} files are gone; their rows stay (on_change: keep)")
+    return Todo("ingest", "files", config.raw, (), seen.work, why, (*notes[:_FILES_SHOWN], *more))
+
+
+_MEANS = {
+    False: {"changed": "changed, read again; rows that are in it no more stay (on_change: keep)"},
+    True: {
+        "changed": "changed, read again; rows that are in it no more leave",
+        "gone": "gone, its rows leave",
+        "reread": "taken with other settings, read again",
+        "unreadable": "cannot be opened; rows that came from it stay",
+    },
+}
 
 
 _PACKED = 3  # bytes of text for one of a Parquet part, about
@@ -261,37 +289,76 @@ def _notes(lake: Lake, stage: Stage, jobs: Sequence[Job], version: str) -> tuple
     return tuple(notes)
 
 
-def _reason(  # noqa: PLR0911  (a return for each reason)
-    lake: Lake, stage: Stage, version: str, *, upstream: bool
-) -> tuple[bool, str]:
-    """Whether a stage has work, and why."""
+def _reason(lake: Lake, stage: Stage, version: str, upstream: str) -> tuple[bool, str]:
+    """Whether a stage has work, and why: all the reasons there are.
+
+    Args:
+        lake: where its tables are.
+        stage: the stage.
+        version: of the code.
+        upstream: why its source is about to change; empty where it is not.
+    """
     last = ledger.last_run(lake, stage.pipeline, stage.name)
     if last is None:
         return True, "never run"
     before = json.loads(last["report"])["inputs"]
-    if before["code"] != version:
-        return True, f"made by version {before['code']}, this is {version}"
-    if change := _first_change(before["steps"], stage.steps_json()):
-        return True, change
-    if upstream:
-        return True, f"{stage.source} changes"
-    if not lake.table(stage.source).exists:
+    source = lake.table(stage.source)
+    if not source.exists and not upstream:
         return False, f"there is no {stage.source} yet"
-    if stage_key(stage, lake.table(stage.source).data_version, version) != last["key"]:
-        return True, f"{stage.source} has changed"
-    if not is_current(lake, stage, last["key"]):
-        return True, f"{stage.target} or its drops are not what the last run left"
-    return False, "up to date"
+    why = _own_reasons(stage, before, version) + ([upstream] if upstream else [])
+    if source.exists and not upstream and not _seen(source, before):
+        why.append(f"{stage.source} has changed: {_commits(source, before['source_version'])}")
+    if not why and stage_key(stage, source.data_version, version) != last["key"]:
+        why.append(f"{stage.source} has changed")
+    if not why and not is_current(lake, stage, last["key"]):
+        why.append(f"{stage.target} or its drops are not what the last run left")
+    return bool(why), "; ".join(why) or "up to date"
 
 
-def _first_change(before: list[list[Any]], now: list[list[Any]]) -> str | None:
-    """The first difference between two lists of steps, in words."""
+def _own_reasons(stage: Stage, before: Mapping[str, Any], version: str) -> list[str]:
+    """What is otherwise of the stage itself than when it ran last."""
+    why = _changes(before["steps"], stage.steps_json())
+    if before["code"] != version:
+        why.append(f"made by version {before['code']}, this is {version}")
+    for module, digest in plugin_code(stage).items():
+        if before.get("plugins", {}).get(module, digest) != digest:
+            why.append(f"the code of {module} has changed")
+    if before["target"] != stage.target:
+        why.append(f"it goes to {stage.target}, it went to {before['target']}")
+    return why
+
+
+def _seen(source: Table, before: Mapping[str, Any]) -> bool:
+    """Whether the last run read the rows that are there now; what older versions wrote does not tell."""
+    return before.get("source_version") in {None, source.data_version}
+
+
+def _commits(table: Table, since: int) -> str:
+    """Who changed a table since a version, and by how many rows."""
+    told = []
+    for commit in table.history(max(1, min(table.version - since, _COMMITS_READ))):
+        rows = commit.rows_removed - commit.rows_added
+        if commit.version <= since or not (commit.rows_added or commit.rows_removed or not commit.app):
+            continue
+        if commit.app == FORGET:
+            told.append(f"{rows} {'row' if rows == 1 else 'rows'} forgotten")
+        elif not commit.app.startswith("compact/"):
+            told.append(f"{commit.app or commit.operation.lower()} (version {commit.version})")
+    return ", ".join(dict.fromkeys(reversed(told))) or "its version was turned back"
+
+
+def _changes(before: list[list[Any]], now: list[list[Any]]) -> list[str]:
+    """The differences between two lists of steps, in words."""
+    found = []
     for (old_label, old), (label, new) in zip(before, now, strict=False):
         if old_label != label:
-            return f"step {old_label} became {label}"
-        for field in {**old, **new}:
-            if old.get(field) != new.get(field):
-                return f"step {label}: {field} {old.get(field)} → {new.get(field)}"
-    if len(before) != len(now):
-        return f"{len(before)} steps before, {len(now)} now"
-    return None
+            found.append(f"step {old_label} became {label}")
+            continue
+        found += [
+            f"step {label}: {field} {old.get(field)} → {new.get(field)}"
+            for field in {**old, **new}
+            if old.get(field) != new.get(field)
+        ]
+    found += [f"step {label} is new" for label, _ in now[len(before) :]]
+    found += [f"step {label} is gone" for label, _ in before[len(now) :]]
+    return found

@@ -14,19 +14,24 @@ from typing import Any
 import pyarrow as pa
 
 from lake import ledger
-from lake.formats.splits import UNREADABLE
-from lake.lake import Change, Lake, Part
+from lake.errors import ConcurrentRunError
+from lake.formats.splits import UNREADABLE, Taken
+from lake.lake import Change, Lake, Part, Table
 from lake.ledger import DROPS_BY
 from lake.schema import LEDGER, MANIFEST, RUNS
 from pipeline.config import Config
+from pipeline.forget.known import RULE as FORGOTTEN_RULE
+from pipeline.intake import take_in
 from pipeline.matching.index import emptied
 from pipeline.plan import Plan, columns_of, is_current, manifest_key, raw_schema, stages_of
+from pipeline.sources import Seen
 from pipeline.stages import emitted as emission
 from pipeline.stages.context import Context
 from pipeline.stages.emitted import StepCount
 from pipeline.stages.ingest import STAGE as INGEST
-from pipeline.stages.ingest import Job, ingest
-from pipeline.stages.stage import Made, Stage, stage_key
+from pipeline.stages.ingest import Job
+from pipeline.stages.stage import Made, Stage, plugin_code, stage_key
+from pipeline.telemetry.watch import workers_of
 
 __all__ = ["POLICIES", "Run"]
 
@@ -43,8 +48,8 @@ POLICIES = pa.schema(
 )
 """The ``_policies`` table: every policy that was learned, and from what; and those for loaders to apply."""
 
-_NO_REJECTS = frozenset({"exact-duplicate", "unknown-format"})
-"""Drops of ingest that are no bad rows: a content that is kept already, a file that is no data."""
+_NO_REJECTS = frozenset({"exact-duplicate", "unknown-format", FORGOTTEN_RULE})
+"""Drops of ingest that are no bad rows: a content that is kept already or forgotten, a file that is no data."""
 
 
 @dataclass
@@ -74,39 +79,50 @@ class Run:
         """Do what the plan says; gives the run as ``run.json`` holds it."""
         clock = time.perf_counter()
         work = False
-        if plan.jobs:
-            self.ingest(plan.jobs)
+        if plan.seen.work:
+            self.ingest(plan.jobs, plan.seen)
             work = True
         for stage in stages_of(self.config):
             work |= self._derive(stage)
         return self._summary(unchanged=not work, seconds=time.perf_counter() - clock)
 
-    def ingest(self, jobs: tuple[Job, ...]) -> None:
-        """Read the splits of new and grown files, and commit their rows to ``raw``."""
+    def ingest(self, jobs: tuple[Job, ...], seen: Seen | None = None) -> None:
+        """Read the splits of new and grown files, and commit their rows to ``raw``.
+
+        Args:
+            jobs: what is to be read.
+            seen: the files as they are, where rows follow them.
+        """
         clock = time.perf_counter()
+        self.context.watch.stage(INGEST, jobs=jobs)
         raw = self.lake.table(self.config.raw)
         before = raw.count() if raw.exists else 0
         version = self._next(INGEST)
         key = f"{self.config.name}-{INGEST}-{version}"
-        reads = ingest(self.context, self.config.name, self.config.raw, jobs, key, limit=self.limit)
+        done = take_in(self.context, self.config, jobs, seen, key, limit=self.limit)
+        reads = done.reads
         refused = {uri for read in reads for uri in read.refused}
         changes = [
             Change(
                 self.config.raw,
                 raw_schema(self.config),
-                _parts(r.rows for r in reads),
+                (*_parts(r.rows for r in reads), *done.raw.new),
+                done.raw.old,
             ),
             Change(
                 "_drops",
                 LEDGER,
-                tuple(p for r in reads for p in r.drops),
+                (*(p for r in reads for p in r.drops), *done.ledger.new),
+                done.ledger.old,
                 partition_by=DROPS_BY,
             ),
-            Change("_files", MANIFEST, (self._manifest(jobs, refused),)),
+            Change("_files", MANIFEST, (self._manifest(done.jobs, refused, done.gone),)),
         ]
         report = {
             "steps": _totals(INGEST, (r.counts for r in reads)),
             "rows_before": before,
+            "left": done.left,
+            "files": seen.counts() if seen else {},
             "seconds": time.perf_counter() - clock,
         }
         self._commit(INGEST, f"{self.id}-{INGEST}", changes, report)
@@ -122,7 +138,7 @@ class Run:
         """The version of a stage's next commit; it moves with the commit alone."""
         return (self.lake.table("_runs").transaction_version(f"{self.config.name}/{stage}") or 0) + 1
 
-    def _manifest(self, jobs: tuple[Job, ...], refused: set[str]) -> Part:
+    def _manifest(self, jobs: tuple[Job, ...], refused: set[str], gone: tuple[Taken, ...]) -> Part:
         """What was taken of each file, as it was when the run was planned; what could not be opened was not."""
         of_source: dict[str, list[Job]] = {}
         for job in jobs:
@@ -137,7 +153,7 @@ class Run:
             )
             for mine in of_source.values()
             for taken in mine[0].source.taken(job.split for job in mine)
-        ]
+        ] + [asdict(each) for each in gone]
         table = pa.Table.from_pylist(rows, schema=MANIFEST)
         return self.lake.write_part("_files", f"files-{self.id}", [table], MANIFEST)
 
@@ -150,6 +166,7 @@ class Run:
         if is_current(self.lake, stage, key):
             return False
         clock = time.perf_counter()
+        self.context.watch.stage(stage.name, source=stage.source)
         staged = f"{key}-{self._next(stage.name)}"
         made = stage.run(self.context, staged, self.version)
         learned = {
@@ -159,6 +176,7 @@ class Run:
         }
         schema = stage.schema(self.lake, staged)
         target, drops = self.lake.table(stage.target), self.lake.table("_drops")
+        self._check_reused(made.reused, [target, drops])
         # Its own drops go, and those of a stage that the configuration has no more.
         live = {INGEST, *(other.name for other in stages_of(self.config))} - {stage.name}
         changes = [
@@ -199,11 +217,26 @@ class Run:
             ),
             "indexes": sorted({each.index for each in made.decisions.values() if each.index}),
             "learned": {label: found["evidence"] for label, found in learned.items()},
+            "accelerators": self.context.runner.usage(),
             "seconds": time.perf_counter() - clock,
         }
         self._commit(stage.name, key, changes, report, stage)
         self.lake.scratch(staged).clear()
         return True
+
+    def _check_reused(self, reused: frozenset[str], tables: list[Table]) -> None:
+        """Raise where parts that are to stay have been replaced meanwhile: what replaced them would go.
+
+        The lock of the tables keeps maintenance away; in an object store a frozen process may lose it.
+        """
+        gone = reused - {part.path for table in tables for part in _present(table)}
+        if gone:
+            raise ConcurrentRunError(
+                f"{len(gone)} of the parts that stay are gone, the first is {min(gone)}",
+                where=self.lake.uri,
+                why="the tables were compacted during the run",
+                hint="run again",
+            )
 
     def _unused(self, stage: Stage, made: Made) -> list[Change]:
         """Empty the indexes that the last run of the stage left and this one has no use for."""
@@ -237,11 +270,14 @@ class Run:
         """Commit a stage's tables and its row of ``_runs``: all of them or, if killed before, none."""
         app = f"{self.config.name}/{stage}"
         version = self._next(stage)
+        report["workers"] = workers_of(self.context.runner)
         report["inputs"] = {
             "code": self.version,
             "steps": derived.steps_json() if derived else [],
             "target": derived.target if derived else self.config.raw,
             "columns": {} if derived else self._columns(),
+            "plugins": plugin_code(derived) if derived else {},
+            "source_version": self.lake.table(derived.source).data_version if derived else 0,
         }
         row = {
             "run": self.id,
@@ -252,11 +288,14 @@ class Run:
             "report": json.dumps(report, sort_keys=True),
             "started": self.started,
         }
+        if self.lake.table("_drops").exists:  # no version of it where nothing is said
+            changes = [each for each in changes if each.add or each.remove or each.table != "_drops"]
         part = self.lake.write_part(
             "_runs", f"run-{self.id}-{stage}", [pa.Table.from_pylist([row], schema=RUNS)], RUNS
         )
         changes.append(Change("_runs", RUNS, (part,)))
-        self.lake.commit(changes, app=app, version=version, info={"run": self.id, "stage": stage})
+        versions = self.lake.commit(changes, app=app, version=version, info={"run": self.id, "stage": stage})
+        self.context.watch.committed(stage, versions, changes, report)
 
     def _summary(self, *, unchanged: bool, seconds: float) -> dict[str, Any]:
         """The run as JSON: stages that had nothing to do are told as their last run left them.
@@ -289,6 +328,7 @@ class Run:
             "seconds": round(seconds, 3),
             "config": self.config.model_dump(mode="json"),
             "rows_before": reports.get(INGEST, {}).get("rows_before", 0),
+            "left": reports.get(INGEST, {}).get("left", {}),  # rows that went with their files, by rule
             "steps": steps,
             "tables": {
                 name: {

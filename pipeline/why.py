@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 from lake.errors import MissingTableError
 from lake.lake import Lake
 from lake.schema import DROPS
+from pipeline.forget.known import RULE, Known, digest
 
 __all__ = ["Fate", "why"]
 
 _ID = re.compile(r"[0-9a-f]{6,32}")
+_DIGITS = 32
 _SOURCE = re.compile(r"(?P<uri>.+):(?P<row>\d+)")
 _SHOWN = 20  # rows that were dropped for this one: so many are listed, the rest counted
 
@@ -82,6 +84,8 @@ def why(lake: Lake, row: str) -> list[Fate]:
         if "_id" in columns:
             rows[name] = lake.table(name).to_table(columns=columns, filter=_matches(row, "_id"))
             ids |= dict.fromkeys(rows[name].column("_id").to_pylist())
+    if not ids and (forgotten := _forgotten(lake, row)):
+        return [forgotten]
     if not ids:
         raise MissingTableError(
             f"no row {row!r} in this lake",
@@ -89,6 +93,18 @@ def why(lake: Lake, row: str) -> list[Fate]:
             hint="give an _id, six or more of its first digits, or file:row as in `_source`",
         )
     return [_fate(lake, each, drops, rows) for each in ids]
+
+
+def _forgotten(lake: Lake, row: str) -> Fate | None:
+    """The fate of a content of which the lake knows nothing but that it was to be forgotten."""
+    known = Known.of(lake) if len(row) == _DIGITS else Known({})
+    if row not in known:
+        return None
+    made, reason = known.digests[digest(row)]
+    detail = f"on {made:%Y-%m-%d}" + (f", for {reason}" if reason else "")
+    nothing = dict.fromkeys(["stage", "step", *DROPS.names])
+    drop = nothing | {"_id": row, "stage": "ingest", "step": "forget", "rule": RULE, "detail": detail}
+    return Fate(row, {}, [], [drop], [])
 
 
 def _ids_at(lake: Lake, row: str) -> list[str]:
@@ -117,7 +133,7 @@ def _fate(lake: Lake, id_: str | None, drops: pa.Table, rows: dict[str, pa.Table
 
 def _matches(row: str, column: str) -> pc.Expression:
     if _ID.fullmatch(row):
-        return pc.field(column) == row if len(row) == 32 else pc.starts_with(pc.field(column), row)  # noqa: PLR2004
+        return pc.field(column) == row if len(row) == _DIGITS else pc.starts_with(pc.field(column), row)
     if place := _SOURCE.fullmatch(row):
         uri, number = pc.field("_source", "uri"), pc.field("_source", "row")
         return (uri == place["uri"]) & (number == int(place["row"]))

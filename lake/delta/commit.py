@@ -25,7 +25,7 @@ import pyarrow as pa
 from lake.delta.parts import Part, canonical
 from lake.delta.snapshot import Snapshot, commit_info, first_line, snapshot
 from lake.errors import ConcurrentRunError, MissingTableError, SchemaError, StorageError
-from lake.storage import Storage
+from lake.storage import BusyError, Storage, refused
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties
@@ -47,6 +47,7 @@ __all__ = [
 _CONFIGURATION = {"delta.checkpointInterval": "10", "delta.enableExpiredLogCleanup": "false"}
 _PATIENCE = 300.0  # seconds of losing every race before a commit gives up
 _LONGEST_PAUSE = 0.2
+_UNANSWERED = 7  # attempts that an object store may leave without an answer, in about half a minute
 
 _log = logging.getLogger(__name__)
 
@@ -120,40 +121,49 @@ def prepare(storage: Storage, name: str, schema: pa.Schema, partition_by: Sequen
     Raises:
         SchemaError: a column has another type there, or the table is partitioned otherwise.
     """
-    from deltalake import DeltaTable
     from deltalake.exceptions import CommitFailedError, DeltaError
 
     known = snapshot(storage, name)
     if known is not None and not new_columns(known, schema, partition_by, storage.address(name)):
         return
+    unanswered: list[Exception] = []
     for pause in _pauses(storage.address(name)):
         current = snapshot(storage, name, fresh=True)
-        if current is not None:
-            missing = new_columns(current, schema, partition_by, storage.address(name))
-            if not missing:
-                return
+        missing = (
+            schema if current is None else new_columns(current, schema, partition_by, storage.address(name))
+        )
+        if not missing:
+            return
         try:
-            with _translated(storage.address(name)):
+            with _translated(storage, name):
                 if current is None:
-                    # Without `max_commit_retries=0` a racing second create would replace the metadata.
-                    DeltaTable.create(
-                        storage.address(name),
-                        schema,
-                        partition_by=list(partition_by),
-                        configuration=_CONFIGURATION,
-                        storage_options=storage.options or None,
-                        commit_properties=_strict(),
-                    )
+                    _create(storage, name, schema, partition_by)
                 else:
                     current.delta.alter.add_columns(_fields(missing), commit_properties=_strict())
         except CommitFailedError:
             time.sleep(pause)
-        except DeltaError:
-            if current is not None or snapshot(storage, name) is None:
+        except (BusyError, DeltaError) as error:
+            # It may have been done all the same, by us or by another: look again.
+            if storage.local and (current is not None or snapshot(storage, name) is None):
                 raise
-            time.sleep(pause)
+            unanswered.append(error)
+            _wait_or_raise(unanswered)
         else:
             return
+
+
+def _create(storage: Storage, name: str, schema: pa.Schema, partition_by: Sequence[str]) -> None:
+    from deltalake import DeltaTable
+
+    # Without `max_commit_retries=0` a racing second create would replace the metadata.
+    DeltaTable.create(
+        storage.address(name),
+        schema,
+        partition_by=list(partition_by),
+        configuration=_CONFIGURATION,
+        storage_options=storage.delta_options,
+        commit_properties=_strict(),
+    )
 
 
 def new_columns(current: Snapshot, schema: pa.Schema, partition_by: Sequence[str], where: str) -> pa.Schema:
@@ -196,9 +206,10 @@ def commit_table(storage: Storage, stamp: Stamp, change: Change, *, deciding: bo
     Raises:
         ConcurrentRunError: (deciding) somebody else has taken the version, or a part to remove is gone.
     """
-    from deltalake.exceptions import CommitFailedError
+    from deltalake.exceptions import CommitFailedError, DeltaError
 
     where = storage.address(change.table)
+    unanswered: list[Exception] = []
     for pause in _pauses(where):
         current = snapshot(storage, change.table, fresh=True)
         if current is None:
@@ -209,7 +220,7 @@ def commit_table(storage: Storage, stamp: Stamp, change: Change, *, deciding: bo
         if deciding:
             refuse(storage, current, stamp, change, there)
         try:
-            with _translated(where):
+            with _translated(storage, change.table):
                 current.delta.create_write_transaction(
                     _actions(change, there),
                     mode="append",
@@ -219,6 +230,12 @@ def commit_table(storage: Storage, stamp: Stamp, change: Change, *, deciding: bo
                 )
         except CommitFailedError:
             time.sleep(pause)
+        except (BusyError, DeltaError) as error:
+            # An object store that fails after the entry was written: the log tells whether it was.
+            if storage.local:
+                raise
+            unanswered.append(error)
+            _wait_or_raise(unanswered)
         else:
             storage.sync(f"{change.table}/_delta_log/{current.version + 1:020d}.json")
             return current.version + 1
@@ -266,7 +283,8 @@ def _actions(change: Change, there: Mapping[str, Part]) -> list[Any]:
     return [
         *(RemoveAction(p.path, moved, now, p.bytes, dict(p.partition)) for p in gone),
         *(
-            AddAction(p.path, p.bytes, p.partition, tick if moved else p.added, moved, p.stats)
+            # What stands for rows that were there keeps their place.
+            AddAction(p.path, p.bytes, p.partition, p.added or tick, moved, p.stats)
             for p in change.add
             if p.path not in there
         ),
@@ -320,11 +338,20 @@ def _pauses(where: str) -> Iterator[float]:
     )
 
 
+def _wait_or_raise(unanswered: Sequence[Exception]) -> None:
+    """Growing random pauses while an object store gives no answer, until there were too many."""
+    if len(unanswered) >= _UNANSWERED:
+        raise unanswered[-1]
+    longest = min(2.0 ** (len(unanswered) - 1), 8.0)
+    time.sleep(random.uniform(longest / 2, longest))  # noqa: S311  (spreads racers out; no secret)
+
+
 @contextmanager
-def _translated(where: str) -> Iterator[None]:
-    """A full disk, as delta-rs reports it, is a :class:`StorageError` and no lost race."""
+def _translated(storage: Storage, name: str) -> Iterator[None]:
+    """A full disk or a refusing store, as delta-rs reports it, is a :class:`StorageError` and no lost race."""
     from deltalake.exceptions import DeltaError
 
+    where = storage.address(name)
     try:
         yield
     except (DeltaError, OSError) as error:
@@ -335,4 +362,6 @@ def _translated(where: str) -> Iterator[None]:
                 why=first_line(error),
                 hint="free some space or check the permissions, then run again",
             ) from error
+        if isinstance(error, OSError) and not storage.local:
+            raise refused(error, where, storage.options) from error
         raise

@@ -4,7 +4,8 @@ Locally ``flock`` is sound: the kernel frees it when the holder dies, even by ``
 store nobody frees anything, so a lease that has not been renewed for :data:`TTL` seconds may be taken
 over. A holder that was frozen for longer (not dead) can then run on beside its successor: the lease
 saves work, it does not protect the tables. That protection is the strict commit, which refuses the
-second of two writers with :class:`ConcurrentRunError` whatever the locks say.
+second of two writers with :class:`ConcurrentRunError` whatever the locks say; deleting, which no commit
+guards, looks again at what is needed (:mod:`lake.maintenance.cleaning`).
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lake.errors import ConcurrentRunError, StorageError
-from lake.storage import Storage, guard
+from lake.storage import TEMPORARY, Storage, guard
 
-__all__ = ["FOLDER", "TTL", "lock"]
+__all__ = ["FOLDER", "TTL", "holders", "lock", "unused"]
 
 FOLDER = "_locks"
 TTL = 60.0
 """Seconds without a heartbeat after which a lease in an object store may be taken over."""
+
+_POLL = 0.02  # seconds between two looks at a lock that is held
 
 _log = logging.getLogger(__name__)
 
@@ -75,19 +78,12 @@ def _taken(storage: Storage, name: str, holder: bytes, path: str) -> ConcurrentR
 @contextmanager
 def _kernel_lock(storage: Storage, path: str, name: str, wait: float) -> Iterator[None]:
     file = Path(storage.inner(path))
-    with guard(storage.address(path)):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    deadline = time.monotonic() + wait
+    while (handle := _try(storage, path, file)) is None:
+        if time.monotonic() >= deadline:
+            raise _taken(storage, name, storage.claimed(path) or b"", path)
+        time.sleep(_POLL)
     try:
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise _taken(storage, name, file.read_bytes(), path) from None
-                time.sleep(0.02)
         os.ftruncate(handle, 0)
         os.pwrite(handle, _me(), 0)
         try:
@@ -95,8 +91,88 @@ def _kernel_lock(storage: Storage, path: str, name: str, wait: float) -> Iterato
         finally:
             os.ftruncate(handle, 0)
     finally:
-        # The file stays: deleting it would let a third process lock a name that the second still holds.
-        os.close(handle)
+        os.close(handle)  # the file stays: whoever waits has it open
+
+
+def _try(storage: Storage, path: str, file: Path) -> int | None:
+    """Take the kernel's lock of a file; None where somebody else has it, or where the file was swept up."""
+    with guard(storage.address(path)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The lock of a file that `unused` deleted meanwhile is worth nothing: others take its successor's.
+        if _inode(file) == os.fstat(handle).st_ino:
+            return handle
+    except BlockingIOError:
+        pass
+    os.close(handle)
+    return None
+
+
+def _inode(file: Path) -> int | None:
+    try:
+        return file.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def holders(storage: Storage) -> list[tuple[str, float]]:
+    """Who is at work: the name of each lock that is held, and since when, in seconds since the epoch.
+
+    Never short of one; a holder that died on another machine of a shared disk is listed until its lock is
+    taken again.
+    """
+    found = []
+    for path in _names(storage):
+        last = None if storage.local else _held_generation(storage, path)
+        holder = storage.claimed(path) if storage.local else last and storage.claimed(f"{path}/{last:012d}")
+        with suppress(ValueError, KeyError, TypeError):
+            who = json.loads(holder or b"")
+            if who["host"] != socket.gethostname() or _alive(int(who["pid"])):
+                found.append((path.rpartition("/")[2], datetime.fromisoformat(who["since"]).timestamp()))
+    return found
+
+
+def _names(storage: Storage) -> list[str]:
+    if not storage.local:
+        return [f"{FOLDER}/{name}" for name in storage.folders(FOLDER)]
+    found = (entry.path for entry in storage.entries(FOLDER, recursive=False))
+    return [path for path in found if not path.rpartition("/")[2].startswith(TEMPORARY)]
+
+
+def _held_generation(storage: Storage, path: str) -> int | None:
+    last = (_generations(storage, path) or [0])[-1]
+    return last if last and not _free(storage, path, last) else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def unused(storage: Storage, cutoff: float, *, dry_run: bool = False) -> list[str]:
+    """Delete the files of local locks that nobody has taken since ``cutoff`` (seconds since the epoch).
+
+    In an object store they stay: the number of the last generation is in them.
+
+    Returns:
+        Their paths.
+    """
+    gone: list[str] = []
+    for path in _names(storage) if storage.local else ():
+        file = Path(storage.inner(path))
+        if storage.modified(path) < cutoff and (handle := _try(storage, path, file)) is not None:
+            if not dry_run:
+                file.unlink()  # under the lock, and whoever waits for it looks whether it is still there
+            os.close(handle)
+            gone.append(path)
+    return gone
 
 
 @contextmanager

@@ -171,9 +171,13 @@ def load_part(storage: Storage, table: str, path: str, partition: Mapping[str, s
 
 def read_footer(storage: Storage, path: str) -> tuple[pq.FileMetaData, int] | None:
     """A Parquet file's footer and size; None if there is no such file or it is torn."""
-    try:
+
+    def work() -> tuple[pq.FileMetaData, int]:
         with storage.open(path) as file:
             return pq.read_metadata(file), file.size()
+
+    try:
+        return storage.ask(path, work)
     except (FileNotFoundError, pa.ArrowInvalid):
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,8 @@ def batches(
         # A row group at a time: Arrow's scanner reads ahead without regard to bytes (600 MB of images, 1.1 GB).
         try:
             for group in _some_groups(fragment, condition, schema):
-                rows = group.to_table(schema=schema, columns=out.names, filter=condition)
+                read = partial(group.to_table, schema=schema, columns=out.names, filter=condition)
+                rows = storage.ask(f"{part.table}/{part.path}", read)
                 for batch in rows.to_batches(max_chunksize=_BATCH_ROWS):
                     yield pa.RecordBatch.from_arrays(batch.columns, schema=out)
         except FileNotFoundError as error:
@@ -117,17 +119,19 @@ def _some_groups(
 
 def part_tables(storage: Storage, part: Part, out: pa.Schema) -> Iterator[pa.Table]:
     """One part's rows, a table per row group, with the partition's columns and nulls for missing ones."""
+    where = f"{part.table}/{part.path}"
     try:
-        source = storage.open(f"{part.table}/{part.path}")
+        source = storage.open(where)
     except FileNotFoundError as error:
         raise _gone(storage, part) from error
-    with source, pq.ParquetFile(source) as file:
+    with source, storage.ask(where, partial(pq.ParquetFile, source)) as file:
         there = set(file.schema_arrow.names)
         wanted = [name for name in out.names if name in there]
         for groups in _together(file.metadata):
             rows = sum(file.metadata.row_group(group).num_rows for group in groups)
             # With no column left to read, the row count has to come from the footer.
-            table = file.read_row_groups(groups, columns=wanted) if wanted else None
+            read = partial(file.read_row_groups, groups, columns=wanted)
+            table = storage.ask(where, read) if wanted else None
             yield pa.table([_column(table, rows, c, part.partition) for c in out], schema=out)
 
 
@@ -140,17 +144,19 @@ def _together(footer: pq.FileMetaData) -> Iterator[list[int]]:
 
 def part_rows(storage: Storage, part: Part, out: pa.Schema, rows: npt.NDArray[np.int64]) -> pa.Table:
     """Some rows of a part, by number, in the order asked for; only the row groups that hold one are read."""
+    where = f"{part.table}/{part.path}"
     try:
-        source = storage.open(f"{part.table}/{part.path}")
+        source = storage.open(where)
     except FileNotFoundError as error:
         raise _gone(storage, part) from error
-    with source, pq.ParquetFile(source) as file:
+    with source, storage.ask(where, partial(pq.ParquetFile, source)) as file:
         counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         starts = np.cumsum([0, *counts])
         groups = np.unique(np.searchsorted(starts, rows, side="right") - 1)
         if not len(groups):
             return out.empty_table()
-        found = file.read_row_groups(groups.tolist(), columns=out.names, use_threads=True)
+        read = partial(file.read_row_groups, groups.tolist(), columns=out.names, use_threads=True)
+        found = storage.ask(where, read)
         # Where each of the groups that were read begins in the table that came of it.
         sizes = np.array(counts)[groups]
         shift = starts[groups] - (np.cumsum(sizes) - sizes)

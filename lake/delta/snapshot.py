@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lake.delta.parts import Part
 from lake.errors import LakeError, MissingTableError
-from lake.storage import Storage
+from lake.storage import Storage, refused
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -137,7 +137,11 @@ def _load(storage: Storage, name: str, version: int | None) -> Snapshot | None:
     ):
         return None
     try:
-        table = DeltaTable(where, version=version, storage_options=storage.options or None)
+        table = DeltaTable(where, version=version, storage_options=storage.delta_options)
+    except OSError as error:
+        if storage.local:
+            raise
+        raise refused(error, where, storage.options) from error
     except (TableNotFoundError, DeltaError) as error:
         if version is not None and (known := version_range(storage, name)):
             raise MissingTableError(

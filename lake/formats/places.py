@@ -19,6 +19,9 @@ import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
 from lake.errors import InputError, StorageError
+from lake.storage import complaint, open_storage, redact, refused
+from lake.storage.objects import ObjectStorage
+from lake.storage.urls import SCHEMES, scheme_of
 
 __all__ = ["Found", "Readable", "find", "locate", "open_file", "readable"]
 
@@ -54,34 +57,29 @@ def locate(path: str, base: str) -> str:
 
 
 @lru_cache(maxsize=32)
-def _remote(root: str, endpoint: str, region: str) -> Any:
-    if not root.startswith("s3://"):
-        return arrow_fs.FileSystem.from_uri(root)[0]
-    options: dict[str, str] = {}
-    if endpoint:
-        scheme, _, host = endpoint.rpartition("://")
-        options = {"endpoint_override": host.rstrip("/"), "scheme": scheme or "https"}
-    if region or endpoint:
-        options["region"] = region or "us-east-1"
-    else:
-        options["region"] = arrow_fs.resolve_s3_region(root.removeprefix("s3://").split("/")[0])
-    return arrow_fs.S3FileSystem(**options)
+def _bucket(root: str) -> ObjectStorage:
+    storage = open_storage(root)
+    assert isinstance(storage, ObjectStorage)  # noqa: S101  (the caller looked at the scheme)
+    return storage
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
-    """The Arrow file system of a URL, and the path in it."""
-    scheme, _, path = url.partition("://")
-    root = f"{scheme}://{path.split('/')[0]}"
-    env = os.environ
-    endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or ""
-    region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or ""
+def _storage(url: str) -> tuple[ObjectStorage, str]:
+    """The bucket of a URL, and the key in it."""
+    if wrong := complaint(url):
+        raise InputError(wrong, where=redact(url))
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    storage = _bucket(f"{scheme}://{bucket}")
+    return storage, key
+
+
+def _other(url: str) -> tuple[Any, str]:
+    """The Arrow file system of a URL that is no object store's, and the path in it."""
     try:
-        system = _remote(root, endpoint, region)
+        system, path = arrow_fs.FileSystem.from_uri(url)
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError("cannot reach the source", where=url, why=str(error)) from error
-    if scheme in {"s3", "gs", "gcs"}:
-        return system, path
-    return system, arrow_fs.FileSystem.from_uri(url)[1]
+        raise InputError("cannot reach the source", where=redact(url), why=redact(str(error))) from None
+    return system, path
 
 
 def open_file(address: str) -> Readable:
@@ -100,8 +98,11 @@ def open_file(address: str) -> Readable:
             raise
         if not stat.S_ISREG(mode):
             raise PermissionError(errno.EACCES, "not a regular file")
+    if scheme_of(address) in SCHEMES:
+        storage, key = _storage(address)
+        return _Watched(storage.open(key), address, storage, key)
     if is_url(address):
-        system, path = _filesystem(address)
+        system, path = _other(address)
         return _Watched(system.open_input_file(path), address)
     return _Watched(open(address, "rb", buffering=0), address)  # noqa: PTH123 (the caller closes it)
 
@@ -109,10 +110,11 @@ def open_file(address: str) -> Readable:
 class _Watched(io.RawIOBase):
     """A file whose storage errors cannot be taken for bad data: decoders raise OSErrors of their own."""
 
-    def __init__(self, file: Any, address: str) -> None:
+    def __init__(self, file: Any, address: str, storage: ObjectStorage | None = None, key: str = "") -> None:
         super().__init__()
         self._file = file
         self._address = address
+        self._storage, self._key = storage, key
 
     def read(self, size: int = -1, /) -> bytes:
         # Not left to the base class, which would copy every byte once more.
@@ -124,13 +126,18 @@ class _Watched(io.RawIOBase):
 
     def _told(self, work: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return work(*arguments)
+            if self._storage is None:
+                return work(*arguments)
+            at = self._file.tell()
+            return self._storage.ask(self._key, lambda: self._again(at, work, arguments))
         except (PermissionError, FileNotFoundError):
             raise
         except OSError as error:
-            raise StorageError(
-                "reading a source failed", where=self._address, why=str(error), hint="run it again"
-            ) from error
+            raise refused(error, self._address) from error
+
+    def _again(self, at: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        self._file.seek(at)
+        return work(*arguments)
 
     def seek(self, at: int, whence: int = 0, /) -> int:
         self._file.seek(at, whence)
@@ -232,33 +239,49 @@ def _hint(root: str) -> str:
 
 
 def _find_remote(url: str) -> list[Found]:
-    system, path = _filesystem(url)
-    scheme = url[: len(url) - len(path)] if url.endswith(path) else url.partition("://")[0] + "://"
+    if scheme_of(url) in SCHEMES:
+        storage, key = _storage(url)
+        try:
+            found = storage.ask(key, lambda: _listed(storage.filesystem, storage.inner(key)))
+            if not found:
+                storage.check_bucket()
+        except StorageError as error:
+            what = f"cannot list the source: {error.what}"
+            raise InputError(what, where=url, why=error.why, hint=error.hint) from error
+        head, cut = f"{storage.uri}/", len(storage.bucket) + 1
+    else:
+        system, path = _other(url)
+        try:
+            found = _listed(system, path)
+        except OSError as error:
+            raise InputError("cannot list the source", where=redact(url), why=redact(str(error))) from None
+        head, cut = url[: len(url) - len(path)] if url.endswith(path) else url.partition("://")[0] + "://", 0
+    if not found:
+        raise InputError("no file matches", where=url)
+    return [_remote_found(info, head + info.path[cut:], root, named=named) for info, root, named in found]
+
+
+def _listed(system: Any, path: str) -> list[tuple[Any, str, bool]]:
+    """The files that a path or a glob names: each with the folder that was listed, and whether it was named."""
     magic = glob.has_magic(path)
-    try:
-        root = _still(path) if magic else path.rstrip("/")
-        info = system.get_file_info(root)
-        if not magic and info.type == arrow_fs.FileType.File:
-            return [_remote_found(info, scheme, root, named=True)]
-        listed = system.get_file_info(arrow_fs.FileSelector(root, recursive=True, allow_not_found=True))
-    except OSError as error:
-        raise InputError("cannot list the source", where=url, why=str(error)) from error
+    root = _still(path) if magic else path.rstrip("/")
+    info = system.get_file_info(root)
+    if not magic and info.type == arrow_fs.FileType.File:
+        return [(info, root, True)]
+    listed = system.get_file_info(arrow_fs.FileSelector(root, recursive=True, allow_not_found=True))
     wanted = _glob_regex(path) if magic else None
-    found = [
-        _remote_found(item, scheme, root, named=False)
+    return [
+        (item, root, False)
         for item in listed
         if item.type == arrow_fs.FileType.File
         and (wanted.fullmatch(item.path) if wanted else "/." not in item.path[len(root) :])
     ]
-    if not found:
-        raise InputError("no file matches", where=url, why=f"looked under {scheme}{root}")
-    return found
 
 
-def _remote_found(info: Any, scheme: str, root: str, *, named: bool) -> Found:
+def _remote_found(info: Any, url: str, root: str, *, named: bool) -> Found:
     parent = info.path.rpartition("/")[0]
     folder = None if named or parent == root else parent.rpartition("/")[2]
-    return Found(scheme + info.path, info.size or 0, info.mtime_ns or 0, folder, named=named)
+    return Found(url, info.size or 0, info.mtime_ns or 0, folder, named=named)
 
 
 def _glob_regex(pattern: str) -> re.Pattern[str]:

@@ -15,10 +15,13 @@ import pyarrow.parquet as pq
 from lake.errors import InputError
 from lake.formats.places import Found, Readable, is_url, locate, open_file, readable
 
-__all__ = ["UNKNOWN", "UNREADABLE", "File", "Piece", "Split", "Taken", "group", "new_pieces"]
+__all__ = ["GONE", "UNKNOWN", "UNREADABLE", "File", "Piece", "Split", "Taken", "group", "new_pieces"]
 
 UNREADABLE = "unreadable"
 """The fingerprint of a file that could not be opened: it is tried again as soon as it can be."""
+
+GONE = "gone"
+"""The fingerprint of a file that was taken and is no more: should it come back, all of it is new."""
 
 UNKNOWN = "unknown-format"
 """The format, and the rule, of a file that was found beside others and that no reader knows."""
@@ -150,7 +153,7 @@ def new_pieces(
         modified=found.modified, label=label, consumed=max(found.size, 0), rows=-1, fingerprint="",
     )  # fmt: skip
     can = found.size >= 0 and readable(address)
-    if before is not None and before.reader != reader:
+    if before is not None and (before.reader != reader or before.fingerprint == GONE):
         before = None
     if before is not None and before.fingerprint == UNREADABLE:
         if not can:

@@ -172,6 +172,7 @@ def json_schema(plugins: Iterable[str] = ()) -> dict[str, Any]:
     for place, forms in by_place.items():
         definitions[f"any {place}"] = {"oneOf": forms}
     top = Settings.model_json_schema()
+    definitions |= top.pop("$defs", {})
     one = {"$ref": "#/$defs/any%20source"}
     properties: dict[str, Any] = {
         "name": top["properties"]["name"],

@@ -34,15 +34,14 @@ from pydantic import (
 from lake.errors import ConfigError, ExitCode, GristmillError
 from lake.files import Files
 from lake.op import Barrier, Op, Step
+from lake.storage import complaint
+from pipeline.config.resources import INGEST, Resources
 from pipeline.config.strictyaml import Problem, Source, emit
 
 __all__ = ["Config", "InvalidConfigError", "Settings", "Sink", "dump", "load", "loads"]
 
 TABLE_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,63}$"
 """Names of tables; those that begin with an underscore are Gristmill's own."""
-
-
-_SCHEMES = {"file", "s3", "s3a"}
 
 
 class InvalidConfigError(ConfigError):
@@ -82,7 +81,7 @@ class Settings(BaseModel):
     )
     lake: str = Field(
         min_length=1,
-        description="Folder or URL (s3://bucket/lake) of the lake; relative to the configuration's folder.",
+        description="Folder of the lake, relative to the configuration's, or a URL (s3, gs, az, abfss).",
     )
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = Field(
         0, description="Seed of the pipeline; steps with a seed of their own do not look at it."
@@ -98,14 +97,16 @@ class Settings(BaseModel):
         "clean", pattern=TABLE_NAME, description="Table before the first step that makes copies."
     )
     plugins: tuple[str, ...] = Field((), description="Modules with steps of your own, as in an import.")
+    resources: dict[str, Resources] = Field(
+        default_factory=dict,
+        description="What a step asks of a cluster, by its name, or its number and name; `ingest` for reading.",
+    )
 
     @field_validator("lake")
     @classmethod
     def _known_storage(cls, value: str) -> str:
-        scheme, there, _ = value.partition("://")
-        if there and scheme not in _SCHEMES:
-            msg = f"storage of the kind {scheme}:// is not supported: give a folder or s3://bucket/prefix"
-            raise ValueError(msg)
+        if wrong := complaint(value):
+            raise ValueError(wrong)
         return value
 
 
@@ -149,6 +150,10 @@ class Config(Settings):
             raise ValueError(complaint)
         if late := late_barrier(self.steps):
             raise ValueError(late[1])
+        known = resource_names(self.steps, self.plugins)
+        if strange := [name for name in self.resources if name not in known]:
+            msg = f"resources: there is no step {strange[0]!r}; known: {', '.join(known)}"
+            raise ValueError(msg)
         return self
 
     @model_validator(mode="wrap")
@@ -233,6 +238,15 @@ def late_barrier(steps: Sequence[Step]) -> tuple[int, str] | None:
             )
         copies = copies or step.augments
     return None
+
+
+def resource_names(steps: Sequence[Step], plugins: Sequence[str]) -> tuple[str, ...]:
+    """The names that may stand under ``resources``: of each step, with and without its number."""
+    from pipeline.config.catalog import key_of
+
+    keys = [key_of(type(step), plugins) for step in steps]
+    numbered = [f"{number} {key}" for number, key in enumerate(keys, start=1)]
+    return tuple(dict.fromkeys([INGEST, *keys, *numbered]))
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -12,7 +12,16 @@ from lake.op import Step
 from pipeline.config import overrides as edits
 from pipeline.config.catalog import SINK_KEY, UnknownNameError, kind_of, plugin, resolve
 from pipeline.config.complaints import describe, validate
-from pipeline.config.model import Config, InvalidConfigError, Settings, Sink, clash, late_barrier
+from pipeline.config.model import (
+    Config,
+    InvalidConfigError,
+    Settings,
+    Sink,
+    clash,
+    late_barrier,
+    resource_names,
+)
+from pipeline.config.resources import Resources
 from pipeline.config.strictyaml import (
     MAX_BYTES,
     Mapping,
@@ -127,6 +136,7 @@ class _Reading:
         source = self._list("source", single=True)
         steps = self._list("steps", single=False)
         sink = self._sink()
+        resources = self._resources([each.step for each in steps])
         if (late := late_barrier([each.step for each in steps])) and not self.problems:
             self.problems.append(
                 steps[late[0]].node.problem(late[1], path=f"steps.{late[0] + 1}", hint="move it up")
@@ -138,7 +148,7 @@ class _Reading:
             self.problems.append(at.problem(complaint, hint="rename one of them"))
         if self.problems or settings is None:
             return None
-        values = {name: getattr(settings, name) for name in Settings.model_fields}
+        values = {name: getattr(settings, name) for name in Settings.model_fields} | {"resources": resources}
         return Config(
             **values,
             source=tuple(each.step for each in source),
@@ -160,7 +170,9 @@ class _Reading:
                     self.plugins.append(name)
 
     def _settings(self) -> Settings | None:
-        plain = {key: node.plain() for key, node in self.root.values.items() if key not in _PLACES}
+        plain = {
+            key: node.plain() for key, node in self.root.values.items() if key not in {*_PLACES, "resources"}
+        }
         for key in self.strange:
             del plain[key]
             hint = suggest(key, _KEYS) or f"known keys: {', '.join(_KEYS)}"
@@ -195,6 +207,32 @@ class _Reading:
         node = self.root.values.get("sink")
         found = self._step(node, "sink", "sink") if node is not None else None
         return found.step if found and isinstance(found.step, Sink) else Sink()
+
+    def _resources(self, steps: SequenceOf[Step]) -> dict[str, Resources]:
+        """What each step asks of a cluster."""
+        node = self.root.values.get("resources")
+        if not isinstance(node, Mapping):
+            if node is not None:
+                hint = "write resources: {dedup.MinHash: {cpus: 1, memory: 2GiB}}"
+                message = f"must be a mapping of steps, not {describe(node)}"
+                self.problems.append(node.problem(message, path="resources", hint=hint))
+            return {}
+        known = () if self.problems else resource_names(steps, self.plugins)
+        found: dict[str, Resources] = {}
+        for name, settings in node.values.items():
+            key, path = node.keys[name], f"resources.{name}"
+            if known and name not in known:
+                hint = suggest(name, known) or f"known names: {', '.join(known)}"
+                self.problems.append(key.problem(f"there is no step {name!r}", path=path, hint=hint))
+            elif not isinstance(settings, Mapping):
+                message = f"must be a mapping such as {{cpus: 1, memory: 2GiB}}, not {describe(settings)}"
+                self.problems.append(settings.problem(message, path=path))
+            else:
+                value, problems = validate(Resources, settings, settings.plain(), at=key, path=path)
+                self.problems += problems
+                if value is not None:
+                    found[name] = value
+        return found
 
     def _step(self, node: Node, path: str, place: str) -> _Found | None:
         """A step written ``key``, ``key:`` or ``{key: {settings}}``."""

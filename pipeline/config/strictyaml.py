@@ -109,7 +109,9 @@ class Node:
 
     def problem(self, message: str, *, path: str = "", hint: str = "") -> Problem:
         """A problem that points here."""
-        snippet = self.source.snippet(self.line, self.column, self.width)
+        from lake.storage import redact  # late: it brings Arrow
+
+        snippet = redact(self.source.snippet(self.line, self.column, self.width))
         return Problem(self.source.name, self.line, self.column, message, path, hint, snippet)
 
     def plain(self) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from pipeline.engine.needs import Needs
 
 __all__ = ["LocalRunner"]
 
@@ -26,7 +28,12 @@ class LocalRunner:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="gristmill")
 
-    def map(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[int, R]]:
+    def map(
+        self,
+        work: Callable[[T], R],
+        items: Sequence[T],
+        needs: Needs | Sequence[Needs] | None = None,  # noqa: ARG002  (a machine is not asked: it is there)
+    ) -> Iterator[tuple[int, R]]:
         """See :class:`pipeline.engine.Runner`."""
         if self.workers == 1 or len(items) == 1:  # no thread: tracebacks and profiles stay readable
             yield from ((index, work(item)) for index, item in enumerate(items))
@@ -48,6 +55,10 @@ class LocalRunner:
             for future in running:
                 future.cancel()
             wait(running)  # who is at work still writes: the lake's lock must outlast that
+
+    def usage(self) -> dict[str, Any]:
+        """Nothing: threads are no pool of actors."""
+        return {}
 
     def close(self) -> None:
         """See :class:`pipeline.engine.Runner`."""

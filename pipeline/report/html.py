@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,19 +20,17 @@ from markupsafe import Markup
 
 from pipeline.report import words
 from pipeline.report.figures import Figures, Screen, ScreenOp, Step, figures, screens
-from pipeline.report.samples import Cluster, Example, Samples, Shown, Twin
+from pipeline.report.samples import Cluster, Example, Samples, Twin
 
 if TYPE_CHECKING:
     from pipeline.report.audits import Made
 
-__all__ = ["SECTION", "TEMPLATES", "build", "environment", "fragment", "with_audits"]
+__all__ = ["SECTION", "TEMPLATES", "build", "compared", "environment", "fragment", "with_audits"]
 
 SECTION = '<section id="audits">'
 TEMPLATES = Path(__file__).parent / "templates"
 _BAR = 1000.0  # width of a bar's coordinate system
 _STEPS = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)  # accuracy lost or won at which the heat map's colour changes
-_SECRET = re.compile(r"secret|passw|token|credential|access_?key|api_?key", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
 _SHOWN = ("run", "pipeline", "version", "runner", "started", "lake", "limit")
 _AUDITS = ("<!-- audits -->", "<!-- /audits -->")  # around their section: no value can hold these
 _TEXT = 900  # characters of a text that stands alone
@@ -233,13 +230,14 @@ def _verdict(op: ScreenOp, screen: Screen) -> str:
 
 def _pair(cluster: Cluster, twin: Twin) -> dict[str, Any] | None:
     """The kept and the dropped text with what they do not share; none where one of them is missing."""
-    return _texts(cluster.kept, twin.row)
+    return compared(cluster.kept.text, twin.row.text)
 
 
-def _texts(left: Shown, right: Shown) -> dict[str, Any] | None:
-    if left.text is None or right.text is None:
+def compared(left: str | None, right: str | None) -> dict[str, Any] | None:
+    """Two texts with what they do not share, in pieces, and a note; none where one of them is missing."""
+    if left is None or right is None:
         return None
-    found = words.difference(left.text, right.text)
+    found = words.difference(left, right)
     return {"left": found.left, "right": found.right, "note": _difference_note(found)}
 
 
@@ -259,19 +257,8 @@ def _config(config: Mapping[str, Any]) -> str:
     """As YAML, credentials masked."""
     if not config:
         return ""
-    return words.clean(yaml.safe_dump(_masked(dict(config)), sort_keys=False, allow_unicode=True, width=100))
-
-
-def _masked(value: Any, key: str = "") -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _masked(inner, str(name)) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_masked(inner, key) for inner in value]
-    if isinstance(value, str) and _SECRET.search(key):
-        return "***"
-    if isinstance(value, str):
-        return _USERINFO.sub("***", value)
-    return value if isinstance(value, (int, float, bool, type(None))) else str(value)
+    masked = words.masked(config)
+    return words.clean(yaml.safe_dump(masked, sort_keys=False, allow_unicode=True, width=100))
 
 
 def _seeds(config: Any) -> dict[str, int]:

@@ -213,6 +213,9 @@ def _summary(report: Report) -> str:
     if found.steps:
         lines += [*_funnel(found), ""]
     lines.append(_closing(found))
+    if left := run.get("left"):
+        told = ", ".join(f"{words.count(number)} {rule}" for rule, number in left.items())
+        lines.append(f"places that are no more: {told}")
     if not found.adds_up:
         lines.append("warning: a step does not account for all its rows")
     if report.path:

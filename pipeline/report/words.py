@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from typing import Any
 
-__all__ = ["Difference", "Piece", "bytes_", "clean", "count", "cut", "difference", "percent", "seconds"]
+__all__ = [
+    "Difference",
+    "Piece",
+    "bytes_",
+    "clean",
+    "count",
+    "cut",
+    "difference",
+    "masked",
+    "percent",
+    "seconds",
+]
 
 LONGEST_WORD = 60  # characters; a longer one is cut, so that a base64 blob cannot fill the page
 MOST_WORDS = 1_500  # of each text between their common ends: difflib is quadratic
@@ -17,6 +29,8 @@ MOST_ONLY = 40  # words shown of one stretch that only one text has
 READ_CHARS = 200_000  # of a text; what lies behind is not compared
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_SECRET = re.compile(r"secret|passw|token|credential|access_?key|api_?key", re.IGNORECASE)
+_USERINFO = re.compile(r"(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
 # Scripts without spaces compare by character, all others by word.
 _TOKEN = re.compile(r"(\s*)([\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+)")  # fmt: skip  # noqa: E501
 
@@ -94,6 +108,23 @@ def cut(text: str, most: int) -> str:
     """
     head = clean(text[: most + 1])
     return head if len(head) <= most else head[: most - 1].rstrip() + "…"
+
+
+def masked(value: Any, key: str = "") -> Any:
+    """A configuration with its credentials masked, as JSON holds it.
+
+    >>> masked({"path": "s3://me:pw@host/in", "api_key": "k"})
+    {'path': 's3://***@host/in', 'api_key': '***'}
+    """
+    if isinstance(value, Mapping):
+        return {str(name): masked(inner, str(name)) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [masked(inner, key) for inner in value]
+    if isinstance(value, str) and _SECRET.search(key):
+        return "***"
+    if isinstance(value, str):
+        return _USERINFO.sub("***", value)
+    return value if isinstance(value, (int, float, bool, type(None))) else str(value)
 
 
 @dataclass(frozen=True, slots=True)

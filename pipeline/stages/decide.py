@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from dedup.match import EDGES
+from dedup.match import EDGES, Match
 from dedup.sketch import Piece, piece
 from lake.lake import Change, Part, Scratch
 from lake.op import Barrier
@@ -77,7 +77,7 @@ class Decider:
         scratch, name, title = self._scratch(at)
         if not scratch.exists(name):
             todo = [Task(self.stage, self.context.lake, self.key, at, part) for part in self.parts]
-            names = self.context.gather(title, tasks.survey, todo, tasks.rows_of)
+            names = self._asking(at).gather(title, tasks.survey, todo, tasks.rows_of, tasks.size_of)
             with self.context.step(f"{title}, decision"):
                 scratch.write_arrow(name, step.resolve([scratch.read_arrow(each) for each in names]))
         state = scratch.read_arrow(name)
@@ -89,7 +89,7 @@ class Decider:
         known = index.known(self.parts)
         new = [part for part in self.parts if part.path not in known.parts]
         todo = [Task(self.stage, self.context.lake, self.key, at, part, code=self.code) for part in new]
-        sketched = self.context.gather(title, tasks.sketch, todo, tasks.rows_of)
+        sketched = self._asking(at).gather(title, tasks.sketch, todo, tasks.rows_of, tasks.size_of)
         names = [each for each, _ in sketched]
         fresh = {part.path: scratch.read_arrow(each) for part, each in zip(new, names, strict=True)}
         rows = sum(each.num_rows for each in fresh.values())
@@ -134,9 +134,10 @@ class Decider:
         names = tuple(each for each, _ in sketched)
         rows = sum(part.rows for _, (part, _) in sketched)
         work = Shuffle(self.context.lake, self.key, at, index.match, names, index.edges, rows)
-        pairs = shuffled(self.context, work, title)
+        context = self.context.asking([self.stage.steps[at]])
+        pairs = shuffled(context, work, title)
         gone = [chunk for each in earlier if "twin" in each.schema.names for chunk in each.column("_id").chunks]
-        state = selected(self.context, work, title, pa.chunked_array(gone, pa.string()))
+        state = selected(context, work, title, pa.chunked_array(gone, pa.string()))
         scratch.write_arrow(name, state)
         table = self.context.lake.table(index.edges)
         old = tuple(table.parts()) if table.exists else ()
@@ -151,6 +152,11 @@ class Decider:
             index=index.name,
             digests=emitted.of_rows(state, work.pieces),
         )
+
+    def _asking(self, at: int) -> Context:
+        """The context for tasks that sketch: they do the ops before the barrier too."""
+        before = [(label, step) for label, step in self.stage.steps[:at] if not isinstance(step, Match)]
+        return self.context.asking([*before, self.stage.steps[at]])
 
     def _scratch(self, at: int) -> tuple[Scratch, str, str]:
         """Where it is staged, under which name the decision, and what the progress calls it."""

@@ -91,9 +91,15 @@ class Emitted:
         """Those of rows and of drops."""
         return (*self.drops, *((self.rows,) if self.rows else ()))
 
-    def timeless(self) -> Emitted:
-        """The same without the seconds that it took: what is written down must not depend on them."""
-        return replace(self, counts=[replace(count, seconds=0.0) for count in self.counts])
+    def noted(self) -> Emitted:
+        """As it is written down: without the seconds that it took, and without bounds, which quote rows."""
+        bare = {part.path: replace(part, stats="{}") for part in self.parts}
+        return Emitted(
+            rows=bare[self.rows.path] if self.rows else None,
+            drops=tuple(bare[part.path] for part in self.drops),
+            counts=[replace(count, seconds=0.0) for count in self.counts],
+            refused=self.refused,
+        )
 
     def whole(self, lake: Lake) -> bool:
         """Whether all its parts are still there; they are marked as in use."""
@@ -202,7 +208,7 @@ def note(stage: Stage, digests: Mapping[str, str], emitted: Mapping[str, Emitted
             "stage": stage.name,
             "source": source,
             "digest": digest,
-            "outcome": emitted[source].timeless().to_bytes().decode(),
+            "outcome": emitted[source].noted().to_bytes().decode(),
         }
         for source, digest in digests.items()
     ]

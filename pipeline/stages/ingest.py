@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,17 +28,25 @@ from lake.files import Files, Split
 from lake.ids import IdSet
 from lake.lake import Lake, Part, Table
 from lake.parallel import cores
-from lake.schema import RECORD, drops
+from lake.schema import RECORD, drops, no_drops
+from pipeline.forget.known import TABLE as FORGOTTEN
+from pipeline.forget.known import Known, ledger_rows
 from pipeline.matching.sieve import Ids
 from pipeline.stages.context import Context
 from pipeline.stages.emitted import Emitted, StepCount, by_rule, ledger_part
 
-__all__ = ["STAGE", "Job", "ingest"]
+__all__ = ["REPEAT", "STAGE", "Job", "ingest", "read", "repeats", "rewritten", "write_records"]
 
 STAGE = "ingest"
 
+REPEAT = "exact-duplicate"
+"""The rule of a row whose content is kept elsewhere."""
+
+Mask = npt.NDArray[np.bool_]
+
 _IDS = pa.schema([RECORD.field("_id")])
 _RECORD_BYTES = 1 << 20  # of a row group: what is read for the sake of one record
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,9 @@ class _Task:
     key: str  # holds the version of the commit to come: no committed file is written again
     job: Job
     limit: int | None = None
+    forgets: bool = (
+        False  # whether the lake has forgotten anything: each task looks what, where there is a need
+    )
 
 
 def ingest(
@@ -71,40 +84,50 @@ def ingest(
         key: names what is staged, together with the split it comes from.
         limit: at most so many rows of each source.
     """
-    lake = context.lake
-    tasks = [_Task(lake, pipeline, table, key, job, limit) for job in jobs]
-    reads = context.gather("ingest: read", _read, tasks, _rows) if limit is None else _read_some(tasks, limit)
-    for index, read in _without_repeats(context, tasks, reads):
-        reads[index] = read
-    return reads
+    tasks, reads = read(context, pipeline, table, jobs, key, limit=limit)
+    return rewritten(context, tasks, reads, _settle(context.lake, table, reads))
 
 
-def _without_repeats(
-    context: Context, tasks: list[_Task], reads: list[Emitted]
-) -> Iterator[tuple[int, Emitted]]:
-    """The parts that lose rows to the lake or to earlier parts, written again."""
-    masks = _settle(context.lake, tasks[0].table, reads)
+def read(
+    context: Context, pipeline: str, table: str, jobs: Sequence[Job], key: str, *, limit: int | None = None
+) -> tuple[list[_Task], list[Emitted]]:
+    """The first pass: the tasks, and the part of each; arguments as of :func:`ingest`."""
+    forgets = context.lake.table(FORGOTTEN).exists
+    tasks = [_Task(context.lake, pipeline, table, key, job, limit, forgets) for job in jobs]
+    if limit is not None:
+        return _read_some(tasks, limit)
+    return tasks, context.gather("ingest: read", _read, tasks, _rows) if tasks else []
+
+
+def rewritten(
+    context: Context, tasks: Sequence[_Task], reads: Sequence[Emitted], masks: Sequence[Mask | None]
+) -> list[Emitted]:
+    """The parts, those that have a mask without the rows that it leaves out: they are repeats."""
+    done = list(reads)
     again = {index: mask for index, mask in enumerate(masks) if mask is not None}
     work = [_Rewrite(tasks[index], reads[index], np.packbits(mask).tobytes()) for index, mask in again.items()]
     if work:
-        yield from zip(again, context.gather("ingest: repeats", _rewrite, work, _rows), strict=True)
+        for index, made in zip(again, context.gather("ingest: repeats", _rewrite, work, _rows), strict=True):
+            done[index] = made
+    return done
 
 
 def _rows(_: object, read: Emitted) -> int:
     return read.counts[0].rows_in
 
 
-def _read_some(tasks: list[_Task], limit: int) -> list[Emitted]:
-    """Read splits one by one until each source has given `limit` rows."""
+def _read_some(tasks: list[_Task], limit: int) -> tuple[list[_Task], list[Emitted]]:
+    """Read splits one by one until each source has given `limit` rows; gives those that were read."""
     left: dict[str, int] = {}
-    reads = []
+    done, reads = [], []
     for task in tasks:
         rows = left.get(task.job.label, limit)
         if rows > 0:
             read = _read(replace(task, limit=rows))
             left[task.job.label] = rows - read.counts[0].rows_in
+            done.append(task)
             reads.append(read)
-    return reads
+    return done, reads
 
 
 def _read(task: _Task) -> Emitted:
@@ -128,16 +151,28 @@ def _read(task: _Task) -> Emitted:
 
 
 def _write(task: _Task, name: str, records: Iterator[pa.Table]) -> Part:
+    return write_records(task.lake, task.table, name, records, task.job.source.schema())
+
+
+def write_records(
+    lake: Lake,
+    table: str,
+    name: str,
+    records: Iterator[pa.Table],
+    schema: pa.Schema,
+    *,
+    partition: Mapping[str, str] = _NOTHING,
+) -> Part:
     """Stage records: every later run looks through their ids, and a report reads a few of them."""
-    return task.lake.write_part(
-        task.table, name, records, task.job.source.schema(), record_bytes=_RECORD_BYTES, plain={"_id"}
+    return lake.write_part(
+        table, name, records, schema, partition=partition, record_bytes=_RECORD_BYTES, plain={"_id"}
     )
 
 
 def _records(task: _Task, count: StepCount, dropped: list[pa.Table]) -> Iterator[pa.Table]:
     """The first rows of each content in a split; the count and the drops are filled in passing."""
     started = time.perf_counter()
-    seen = IdSet()
+    seen, forgotten = IdSet(), Known.of(task.lake) if task.forgets else Known({})
     left = task.limit
     for outcome in task.job.source.read(task.job.split):
         rows, unreadable = outcome.table, outcome.drops
@@ -145,9 +180,10 @@ def _records(task: _Task, count: StepCount, dropped: list[pa.Table]) -> Iterator
             rows = rows.slice(0, left)
             unreadable = unreadable.slice(0, left - rows.num_rows)
             left -= rows.num_rows + unreadable.num_rows
+        rows, again = _without(forgotten, rows)
         first = seen.add(rows.column("_id"))
         kept, gone = _split_by(rows, first)
-        for each in (unreadable, gone):
+        for each in (unreadable, gone, again):
             if each.num_rows:
                 dropped.append(each.append_column("step", pa.repeat(task.job.label, each.num_rows)))
             count.add(StepCount(count.step, rows_in=each.num_rows, drops=by_rule(each)))
@@ -158,6 +194,14 @@ def _records(task: _Task, count: StepCount, dropped: list[pa.Table]) -> Iterator
     count.seconds += time.perf_counter() - started
 
 
+def _without(forgotten: Known, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The rows that nobody asked to forget, and the drops of the others: a place and a digest, no more."""
+    if not forgotten:
+        return rows, no_drops()
+    gone = pa.array(forgotten.mask(rows.column("_id")))
+    return rows.filter(pc.invert(gone)), ledger_rows(rows.filter(gone).select(["_id", "_source"]))
+
+
 def _unopened(drops: pa.Table) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = drops.filter(pc.field("rule") == "unreadable-file")["_source"].to_pylist()
     return found
@@ -166,19 +210,21 @@ def _unopened(drops: pa.Table) -> list[dict[str, Any]]:
 def _split_by(rows: pa.Table, first: np.ndarray) -> tuple[pa.Table, pa.Table]:
     """Rows to keep, and the drops of the others: repeats of a content that is kept."""
     if first.all():
-        return rows, drops(rows.slice(0, 0), "exact-duplicate")
-    gone = rows.filter(pa.array(~first))
-    twins = gone.column("_id")
-    return rows.filter(pa.array(first)), drops(
-        gone, "exact-duplicate", twin=twins, value=1.0, threshold=1.0, estimated=1.0, exact=1.0
-    )
+        return rows, repeats(rows.slice(0, 0))
+    return rows.filter(pa.array(first)), repeats(rows.filter(pa.array(~first)))
 
 
-def _settle(lake: Lake, table: str, reads: list[Emitted]) -> list[np.ndarray | None]:
+def repeats(rows: pa.Table) -> pa.Table:
+    """The drops of rows whose content is kept elsewhere."""
+    said = rows.select(["_id", "_source", "label", "meta"])
+    return drops(said, REPEAT, twin=said.column("_id"), value=1.0, threshold=1.0, estimated=1.0, exact=1.0)
+
+
+def _settle(lake: Lake, table: str, reads: Sequence[Emitted]) -> list[Mask | None]:
     """For each part: which of its rows come first in the lake; none where all do."""
     parts = [read.rows for read in reads if read.rows is not None]
     seen = _known(lake.table(table), lake, parts)
-    masks: list[np.ndarray | None] = []
+    masks: list[Mask | None] = []
     for read in reads:
         mask = None
         if read.rows is not None:
@@ -243,6 +289,6 @@ def _rewrite(work: _Rewrite) -> Emitted:
     rows = _write(task, work.name, kept())
     number = int((~mask).sum())
     count.rows_kept -= number
-    count.drops["exact-duplicate"] = count.drops.get("exact-duplicate", 0) + number
+    count.drops[REPEAT] = count.drops.get(REPEAT, 0) + number
     extra = ledger_part(task.lake, task.pipeline, STAGE, work.name, lost)
     return Emitted(rows if rows.rows else None, work.read.drops + extra, [count], work.read.refused)

@@ -39,9 +39,9 @@ from pipeline.stages import emitted as emission
 from pipeline.stages.context import Context
 from pipeline.stages.decide import Decider, Decision
 from pipeline.stages.emitted import Emitted
-from pipeline.stages.tasks import Task, emit, ops_of, rows_of
+from pipeline.stages.tasks import Task, emit, ops_of, rows_of, size_of
 
-__all__ = ["Made", "Stage", "plugins", "stage_key"]
+__all__ = ["Made", "Stage", "plugin_code", "plugins", "stage_key"]
 
 _OURS = frozenset({"augment", "dedup", "lake", "pipeline"})
 
@@ -92,12 +92,16 @@ class Stage:
         parts = lake.table(self.source).parts()
         decisions = Decider(self, context, key, code, parts).all()
         schema = self.schema(lake, key)
+        lake.table(self.target).check(schema)  # before the work instead of after it
         digests = emission.digests(self, code, schema, parts, [each.digests for each in decisions.values()])
         before = emission.standing(self, lake, digests)
         todo = [
             Task(self, lake, key, len(self.steps), part, schema) for part in parts if part.path not in before
         ]
-        fresh = context.gather(f"{self.name}: write {self.target}", emit, todo, rows_of)
+        # A match does its work in passes of its own; here it is a filter.
+        asked = [(label, step) for label, step in self.steps if not isinstance(step, Match)]
+        title = f"{self.name}: write {self.target}"
+        fresh = context.asking(asked).gather(title, emit, todo, rows_of, size_of)
         emitted = before | {task.part.path: each for task, each in zip(todo, fresh, strict=True)}
         return Made(
             [emitted[part.path] for part in parts],
@@ -133,12 +137,21 @@ class Stage:
 
 def plugins(stage: Stage) -> list[str]:
     """Digests of the files that a user's own steps stand in: our version does not speak for them."""
+    return list(plugin_code(stage).values())
+
+
+def plugin_code(stage: Stage) -> dict[str, str]:
+    """The same by the name of the module, which a plan can tell; in the order of the files."""
     names = {type(step).__module__ for _, step in stage.steps}
-    files = {getattr(sys.modules[name], "__file__", None) for name in names if name.split(".")[0] not in _OURS}
-    return [
-        hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
-        for file in sorted(filter(None, files))
-    ]
+    files = {
+        str(file): name
+        for name in names
+        if name.split(".")[0] not in _OURS and (file := getattr(sys.modules[name], "__file__", None))
+    }
+    return {
+        files[file]: hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
+        for file in sorted(files)
+    }
 
 
 def stage_key(stage: Stage, source_version: int, code: str) -> str:

@@ -25,7 +25,7 @@ from pipeline.stages.emitted import Emitted, StepCount, by_rule, ledger_part
 if TYPE_CHECKING:
     from pipeline.stages.stage import Stage
 
-__all__ = ["Task", "emit", "ops_of", "rows_of", "sketch", "survey"]
+__all__ = ["Task", "emit", "ops_of", "rows_of", "size_of", "sketch", "survey"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Task:
 def rows_of(task: Task, _: object) -> int:
     """How many rows a task reads, for the progress."""
     return task.part.rows
+
+
+def size_of(task: Task) -> int:
+    """How many bytes the part has that a task reads."""
+    return task.part.bytes
 
 
 _COPY_BYTES = 64 << 20  # rows and their copies that a step may hold at a time

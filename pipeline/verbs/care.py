@@ -1,112 +1,14 @@
-"""Looking after things: maintain, doctor, completion."""
+"""Looking after things: doctor, completion."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.verbs.common import CONFIG, common, emit_json, lake_options, open_lake, say, table_of
+from pipeline.verbs.common import CONFIG, common, emit_json, lake_options, open_lake
 
-if TYPE_CHECKING:
-    from lake import Lake
-
-__all__ = ["completion", "doctor", "maintain"]
-
-
-@click.group(short_help="Compact, vacuum or verify a lake.")
-def maintain() -> None:
-    """Keep a lake small and sound. No row is changed by any of these."""
-
-
-def _tables(lake: Lake, names: tuple[str, ...]) -> list[str]:
-    """The tables that are meant: those named, which must be there, or all."""
-    return [table_of(lake, name).name for name in names] or lake.tables()
-
-
-@maintain.command()
-@click.argument("table", nargs=-1)
-@lake_options
-@click.option(
-    "--target-mib",
-    type=click.IntRange(min=1),
-    default=128,
-    show_default=True,
-    metavar="N",
-    help="File size to aim at, in MiB; files over half of it stay as they are.",
-)
-@common
-def compact(
-    *, table: tuple[str, ...], lake_uri: str | None, config: str | None, target_mib: int, as_json: bool
-) -> None:
-    """Rewrite small files into larger ones; of each TABLE, or of all.
-
-    The old files stay for readers and earlier versions until `maintain vacuum`.
-    """
-    from dataclasses import asdict
-
-    from lake import maintenance
-    from pipeline.matching.index import FOLLOWING
-
-    lake = open_lake(lake_uri, config)
-    # A part of these belongs to a part of the table that they follow: merged, it would be made anew.
-    names = [name for name in _tables(lake, table) if table or not name.startswith(FOLLOWING)]
-    done = {name: maintenance.compact(lake, name, target_mib << 20) for name in names}
-    if as_json:
-        emit_json({name: asdict(each) for name, each in done.items()})
-    for name, each in () if as_json else done.items():
-        made = f"{each.parts_before} files into {each.parts_after}, version {each.version}"
-        say(f"{name}: {made if each.version is not None else 'nothing to compact'}")
-
-
-@maintain.command()
-@click.argument("table", nargs=-1)
-@lake_options
-@click.option(
-    "--keep-hours",
-    type=click.FloatRange(min=0),
-    default=168.0,
-    show_default=True,
-    metavar="N",
-    help="Files that were removed from the table more recently stay.",
-)
-@common
-def vacuum(
-    *, table: tuple[str, ...], lake_uri: str | None, config: str | None, keep_hours: float, as_json: bool
-) -> None:
-    """Delete files that no table needs any more; of each TABLE, or of all.
-
-    Versions of a table that are older than --keep-hours cannot be read afterwards.
-    """
-    from lake import maintenance
-
-    lake = open_lake(lake_uri, config)
-    done = {name: maintenance.vacuum(lake, name, keep_hours) for name in _tables(lake, table)}
-    if as_json:
-        emit_json(done)
-    for name, paths in () if as_json else done.items():
-        say(f"{name}: {len(paths)} files deleted")
-
-
-@maintain.command()
-@lake_options
-@common
-def verify(lake_uri: str | None, config: str | None, as_json: bool) -> int:
-    """Check that every file of every table is there and whole. Exits with 1 where one is not."""
-    from dataclasses import asdict
-
-    from lake import maintenance
-
-    lake = open_lake(lake_uri, config)
-    found = maintenance.verify(lake)
-    if as_json:
-        emit_json({"ok": not found, "findings": [asdict(each) for each in found]})
-        return int(bool(found))
-    for each in found:
-        click.echo(f"{each.table}: {each.path}: {each.rule}: {each.detail}")
-    say(f"{len(lake.tables())} tables, {len(found) or 'no'} problems")
-    return int(bool(found))
+__all__ = ["completion", "doctor"]
 
 
 @click.command(short_help="Check the installation and the machine.")

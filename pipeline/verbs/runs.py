@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.verbs.common import common, config_argument, emit_json, lake_options, open_lake, say, sets
+from pipeline.verbs.observe import Observed, observed
 
 if TYPE_CHECKING:
     from lake import Lake
@@ -51,7 +52,20 @@ def plan(config: str, overrides: tuple[str, ...], detailed_exitcode: bool, as_js
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Parallel workers. Default: one per core."
 )
+@click.option(
+    "--autoscaling/--no-autoscaling",
+    default=None,
+    help="Whether the cluster adds nodes when more is asked for. Default: ask it.",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait so long for another run of the same pipeline to end, then plan anew.",
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
+@observed
 @common
 def run(
     *,
@@ -61,7 +75,10 @@ def run(
     local: bool,
     address: str | None,
     workers: int | None,
+    autoscaling: bool | None,
+    wait: float,
     quiet: bool,
+    observe: Observed,
     as_json: bool,
 ) -> int:
     """Bring the lake up to date with the files and the steps.
@@ -76,15 +93,20 @@ def run(
     if address is None:
         runner = engine.local(workers)
     else:
-        runner = engine.ray(None if address == "local" else address, workers)
+        runner = engine.ray(None if address == "local" else address, workers, autoscaling=autoscaling)
     try:
-        done = pipeline.run(limit, runner, progress.choose(quiet=quiet, json_lines=as_json))
+        shown = progress.choose(quiet=quiet or observe.instead_of_progress, json_lines=as_json)
+        with observe.observers() as observers:
+            done = pipeline.run(limit, runner, shown, wait=wait, observers=observers)
     finally:
         runner.close()
+    cost = observe.cost(done, runner)
     if as_json:
-        emit_json(done.to_dict())
+        emit_json(done.to_dict() | ({"cost": cost.to_dict()} if cost else {}))
     else:
         click.echo(done.summary())
+        if cost:
+            click.echo(cost.render())
     return int(done.exit_code)
 
 

@@ -14,12 +14,11 @@ import pyarrow as pa
 import pytest
 
 import lake as lake_package
-from lake import maintenance
 from lake.delta import pending
 from lake.delta.commit import Stamp, commit_table
 from lake.errors import ConcurrentRunError, MissingTableError
 from lake.lake import Change, Lake, Part
-from lake.maintenance import compact, vacuum, verify
+from lake.maintenance import compact, compaction, vacuum, verify
 from lake.storage import TEMPORARY
 
 ROOT = Path(lake_package.__file__).parents[1]
@@ -167,15 +166,15 @@ def test_a_compaction_whose_parts_were_replaced_changes_nothing(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = [put(lake, name, n) for n, name in enumerate("ab")]
-    rewrite = maintenance._rewrite
+    rewrite = compaction.rewrite
 
     def meanwhile(*arguments: object) -> Part:
-        made = rewrite(*arguments)  # type: ignore[arg-type]  # passed on as they came
+        made = rewrite(*arguments)
         new = stage(lake, "new", 5)
         lake.commit([Change("t", SCHEMA, add=(new,), remove=(parts[0],))], app="replace", version=0)
         return made
 
-    monkeypatch.setattr(maintenance, "_rewrite", meanwhile)
+    monkeypatch.setattr(compaction, "rewrite", meanwhile)
     with pytest.raises(ConcurrentRunError, match="gone"):
         compact(lake, "t")
     assert numbers(lake) == [1, 5]
@@ -201,7 +200,7 @@ import sys
 import pyarrow as pa
 from lake.errors import ConcurrentRunError
 from lake.lake import Change, Lake
-from lake import maintenance
+from lake.maintenance import compact
 lake, role = Lake(sys.argv[1]), sys.argv[2]
 schema = pa.schema([("x", pa.int64())])
 if role == "unlocked":
@@ -216,7 +215,7 @@ for n in range(12):
         lake.commit([Change("t", schema, add=(part,))], app="append", version=n)
         continue
     try:
-        done = maintenance.compact(lake, "t")
+        done = compact(lake, "t")
         print("compacted" if done.version is not None else "nothing", flush=True)
     except ConcurrentRunError:
         print("refused", flush=True)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import stores
 
 import lake as lake_package
 from lake import ledger
@@ -26,47 +26,26 @@ from lake.lake import Change, Lake, Part
 from lake.maintenance import compact, vacuum, verify
 from lake.schema import RUNS
 
-moto = pytest.importorskip("moto.server")
+pytest.importorskip("moto.server")
 ROOT = Path(lake_package.__file__).parents[1]
 SCHEMA = pa.schema([("x", pa.int64())])
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with stores.moto() as made:
+        yield made
 
 
 @pytest.fixture
 def options(endpoint: str) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }
+    return stores.aws(endpoint)
 
 
 @pytest.fixture
 def lake(options: dict[str, str], request: pytest.FixtureRequest) -> Lake:
-    from pyarrow import fs
-
     bucket = "lake-" + "".join(c if c.isalnum() else "-" for c in request.node.name)[:40].strip("-").lower()
-    maker = fs.S3FileSystem(
-        endpoint_override=options["AWS_ENDPOINT_URL"].removeprefix("http://"),
-        scheme="http",
-        access_key="test",
-        secret_key="test",
-        region="us-east-1",
-        allow_bucket_creation=True,
-    )
-    maker.create_dir(bucket)
-    return Lake(f"s3://{bucket}/some/prefix", options)
+    return Lake(f"{stores.make_bucket(options['AWS_ENDPOINT_URL'], bucket)}/some/prefix", options)
 
 
 def stage(lake: Lake, table: str, name: str, *numbers: int) -> Part:

@@ -85,8 +85,9 @@ def test_uris() -> None:
     assert open_storage("file:///data/x/").uri == "/data/x"
     assert open_storage("s3://bucket/a/").inner("b") == "bucket/a/b"
     assert open_storage("~/x").uri == str(Path.home() / "x")
-    with pytest.raises(StorageError, match="gs://"):
-        open_storage("gs://bucket/x")
+    assert open_storage("gs://bucket/x").inner("b") == "bucket/x/b"
+    with pytest.raises(StorageError, match="ftp://"):
+        open_storage("ftp://bucket/x")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

@@ -161,9 +161,9 @@ class FakePipeline:
     def plan(self) -> SimpleNamespace:
         return SimpleNamespace(changes=True, to_dict=lambda: {"changes": True}, render=lambda: "the plan")
 
-    def run(self, limit: int | None, runner: Any, progress: Any) -> SimpleNamespace:
+    def run(self, limit: int | None, runner: Any, progress: Any, **more: Any) -> SimpleNamespace:
         FakePipeline.runs += 1
-        self.calls.append({"limit": limit, "runner": runner, "progress": type(progress).__name__})
+        self.calls.append({"limit": limit, "runner": runner, "progress": type(progress).__name__} | more)
         progress.start_step("clean", 1)
         progress.advance("clean", 1, 5)
         progress.finish()
@@ -200,10 +200,11 @@ def test_plan_tells_and_its_exit_code_too(fake: type[FakePipeline]) -> None:
 
 
 def test_run_passes_on_what_it_was_told(fake: type[FakePipeline]) -> None:
-    done = gristmill("run", "--limit", "7", "--workers", "2")
+    done = gristmill("run", "--limit", "7", "--workers", "2", "--wait", "9")
     assert (done.exit_code, done.stdout) == (0, "the summary\n")
     assert "clean: 1/1 parts, 5 rows" in done.stderr
     assert (fake.calls[1]["limit"], fake.calls[1]["runner"].arguments) == (7, (2,))
+    assert fake.calls[1]["wait"] == 9
 
 
 @pytest.mark.parametrize(

@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import stores
 from small import contents, write_texts
 
 from lake.lake import Lake
 from pipeline import Pipeline
 from pipeline.matching.shuffle import IN_PROCESS
 
-moto = pytest.importorskip("moto.server")
+pytest.importorskip("moto.server")
 
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    from pyarrow import fs
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    store = fs.S3FileSystem(
-        endpoint_override=f"{host}:{port}",
-        scheme="http",
-        access_key="test",
-        secret_key="test",
-        region="us-east-1",
-        allow_bucket_creation=True,
-    )
-    store.create_dir("index")
-    yield "s3://index"
-    server.stop()
+    with stores.moto() as endpoint:
+        for name, value in stores.aws(endpoint).items():
+            monkeypatch.setenv(name, value)
+        yield stores.make_bucket(endpoint, "index")
 
 
 def ids(lake: Lake, table: str) -> list[str]:

@@ -19,8 +19,8 @@ def start(corpus: Path, lake: Path, where: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
 
-def finish(process: subprocess.Popen) -> str:
-    out, err = process.communicate(timeout=60)
+def finish(process: subprocess.Popen, patience: float = 60) -> str:
+    out, err = process.communicate(timeout=patience)
     assert process.returncode == 0, err.decode()
     return out.decode().strip()
 

@@ -1,49 +1,27 @@
 from __future__ import annotations
 
-import logging
 import pickle
 from collections.abc import Iterator
 
 import pytest
+import stores
 
 from lake.errors import ConfigError
 from lake.lake import Lake
 from pipeline.loader import Loader
 
-moto = pytest.importorskip("moto.server")
+pytest.importorskip("moto.server")
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with stores.moto() as made:
+        yield made
 
 
 @pytest.fixture
 def bucket(endpoint: str, make_rows, filled) -> Lake:
-    from pyarrow import fs
-
-    options = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }
-    maker = fs.S3FileSystem(
-        endpoint_override=endpoint.removeprefix("http://"),
-        scheme="http",
-        access_key="test",
-        secret_key="test",
-        region="us-east-1",
-        allow_bucket_creation=True,
-    )
-    maker.create_dir("loader")
-    lake = Lake("s3://loader/lake", options)
+    lake = Lake(f"{stores.make_bucket(endpoint, 'loader')}/lake", stores.aws(endpoint))
     if not lake.tables():
         filled(lake, [make_rows(30), make_rows(20, first=30)])
     return lake

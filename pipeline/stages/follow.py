@@ -1,0 +1,372 @@
+"""Rows follow their files: what is in no file any more leaves the lake (``on_change: follow``).
+
+The lake knows every place of every content: the row in ``raw`` stands where it comes first in the order of the
+files, and each other place is an ``exact-duplicate`` in ``_drops``. A run takes out the places of files that
+are gone, and of the part of a file that is read again; then for each content the first place that is left is
+the row. If that one is a drop so far, its file is read again too, since the ledger has no payloads.
+
+So the tables depend on the files that are there, and on nothing that was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lake.delta.scan import part_tables
+from lake.lake import Lake, Part
+from lake.ledger import DROPS_TABLE
+from lake.parallel import cores
+from lake.schema import LEDGER, SOURCE, drops
+from pipeline.matching.sieve import Ids
+from pipeline.stages.context import Context
+from pipeline.stages.emitted import Emitted, StepCount, by_rule, ledger_part
+from pipeline.stages.ingest import REPEAT, STAGE, Job, Mask, read, repeats, rewritten, write_records
+
+__all__ = ["CHANGED", "GONE", "LEFT", "NOTHING", "Followed", "Leaving", "Replaced", "follow", "promoted"]
+
+GONE, CHANGED = "source-gone", "source-changed"
+LEFT = (GONE, CHANGED)
+"""The rules of rows that left with their file: history, and no account of what is there."""
+STEP = "follow"
+_PLACE = pa.schema([pa.field("_id", pa.string()), pa.field("_source", SOURCE)])
+
+Still = frozenset[tuple[str, str]]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """Which places are no more, and in which order the others count.
+
+    Args:
+        first: by uri, the first row that leaves; 1 for all of them.
+        gone: the files among these that are gone; the others are read again.
+        sources: by uri, the number of the source that reads the file.
+    """
+
+    first: Mapping[str, int]
+    gone: frozenset[str]
+    sources: Mapping[str, int]
+
+    @classmethod
+    def of(cls, gone: Iterable[str], again: Mapping[str, int], sources: Mapping[str, int]) -> Leaving:
+        """From what was seen of the files: see :class:`pipeline.sources.Seen`."""
+        left = frozenset(gone)
+        return cls({**again, **dict.fromkeys(left, 1)}, left, sources)
+
+    def mask(self, source: pa.ChunkedArray) -> Mask:
+        """Of each place whether it leaves; shape (n,)."""
+        uris, rows = _split(source)
+        if not self.first or not len(uris):
+            return np.zeros(len(uris), np.bool_)
+        which = pc.fill_null(
+            pc.index_in(uris, value_set=pa.array(list(self.first), pa.string())), -1
+        ).to_numpy()
+        limits = np.array([*self.first.values(), np.iinfo(np.int64).max])
+        left: Mask = np.maximum(rows, 1) >= limits[which]
+        return left
+
+    def places(self, table: pa.Table) -> pa.Table:
+        """``_id``, source, uri and row of each place: sorted by these, the first of an id is its row."""
+        uris, rows = _split(table.column("_source"))
+        number = pa.array(list(self.sources.values()), pa.int64())
+        which = pc.index_in(uris, value_set=pa.array(list(self.sources), pa.string()))
+        # A file that no source names any more is not there; what is said of it does not matter.
+        source = pc.fill_null(pc.take(number, which), -1) if len(number) else pa.repeat(-1, len(uris))
+        return pa.table({"_id": table.column("_id"), "source": source, "uri": uris, "row": pa.array(rows)})
+
+
+def _split(source: pa.ChunkedArray) -> tuple[pa.Array, Rows]:
+    """The uris of places, and their rows; 0 for a file that is a row as a whole."""
+    if not len(source):
+        return pa.array([], pa.string()), np.empty(0, np.int64)
+    uris = pc.struct_field(source, "uri").combine_chunks()
+    rows: Rows = pc.fill_null(pc.struct_field(source, "row"), 0).combine_chunks().to_numpy()
+    return uris, rows
+
+
+_ORDER = [("_id", "ascending"), ("source", "ascending"), ("uri", "ascending"), ("row", "ascending")]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What is to be committed.
+
+    Attributes:
+        reads: of each job what was read, without the rows that come later than another of the same content.
+        raw: of the rows' table the parts that others take the place of, and these others.
+        ledger: of ``_drops`` the same.
+        left: places that are no more, by rule.
+    """
+
+    reads: list[Emitted]
+    raw: Replaced
+    ledger: Replaced
+    left: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """Parts that go, and parts that come for them."""
+
+    old: tuple[Part, ...] = ()
+    new: tuple[Part, ...] = ()
+
+
+NOTHING = Replaced()
+
+
+def promoted(lake: Lake, pipeline: str, table: str, leaving: Leaving) -> set[str]:
+    """Files to be read again because a content that they repeated so far is theirs now.
+
+    That is where its row leaves; and where it stands at a later place, as in a lake that did not follow its
+    files up to now.
+    """
+    target = lake.table(table)
+    repeats = [
+        rows.filter(pa.array(~leaving.mask(rows.column("_source"))))
+        for part in _ledger_parts(lake, pipeline)
+        for rows in part_tables(lake.storage, part, LEDGER)
+        for rows in [rows.filter(pc.equal(rows.column("rule"), REPEAT)).select(_PLACE.names)]
+    ]
+    there = pa.concat_tables([_PLACE.empty_table(), *repeats])
+    if not there.num_rows or not target.exists:
+        return set()
+    few = Ids(there.column("_id"))
+    kept = [_PLACE.empty_table()]
+    for rows in _each(lake, target.parts(), _PLACE):
+        mine = rows.take(pa.array(few.find(rows.column("_id"))))
+        kept.append(mine.filter(pa.array(~leaving.mask(mine.column("_source")))))
+    rows = leaving.places(pa.concat_tables(kept))
+    every = pa.concat_tables(
+        [
+            leaving.places(there).append_column("repeat", pa.repeat(True, there.num_rows)),  # noqa: FBT003
+            rows.append_column("repeat", pa.repeat(False, rows.num_rows)),  # noqa: FBT003
+        ]
+    ).sort_by(_ORDER)
+    first = every.filter(pa.array(_firsts(every)))
+    return set(first.filter(pc.field("repeat")).column("uri").to_pylist()) & set(leaving.sources)
+
+
+def _firsts(ordered: pa.Table) -> Mask:
+    """Of rows sorted by id, those that are the first of theirs."""
+    ids = ordered.column("_id").combine_chunks()
+    if not len(ids):
+        return np.zeros(0, np.bool_)
+    same = pc.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    return np.concatenate([[True], ~same.astype(np.bool_)])
+
+
+def _each(lake: Lake, parts: Sequence[Part], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Some columns of parts, one table a part, in order; read on all cores."""
+
+    def of(part: Part) -> pa.Table:
+        return pa.concat_tables([schema.empty_table(), *part_tables(lake.storage, part, schema)])
+
+    with ThreadPoolExecutor(cores()) as pool:
+        yield from pool.map(of, parts)
+
+
+def _ledger_parts(lake: Lake, pipeline: str) -> list[Part]:
+    table, mine = lake.table(DROPS_TABLE), {"pipeline": pipeline, "stage": STAGE}
+    return [part for part in table.parts() if part.partition == mine] if table.exists else []
+
+
+@dataclass(frozen=True)
+class _Shed:
+    """A part of the rows' table that loses some."""
+
+    lake: Lake
+    pipeline: str
+    part: Part
+    key: str
+    leaving: Leaving
+    still: Still  # places in files that leave, or a part of which does, that were read again just now
+    lose: bytes  # one bit a row, 1 = goes
+    overtaken: bytes  # of these, 1 = another place comes first
+
+
+def follow(
+    context: Context,
+    jobs: Sequence[Job],
+    leaving: Leaving,
+    *,
+    pipeline: str,
+    table: str,
+    key: str,
+    limit: int | None = None,
+) -> Followed:
+    """Read what is to be read, and settle it against what the lake has; nothing is committed yet.
+
+    Args:
+        context: the lake, and who reads and writes.
+        jobs: splits, in any order.
+        leaving: which places are no more.
+        pipeline: its name.
+        table: the table of the rows, usually ``raw``.
+        key: names what is staged.
+        limit: at most so many rows of each source.
+    """
+    lake = context.lake
+    target = lake.table(table)
+    old = target.parts() if target.exists else []
+    tasks, reads = read(context, pipeline, table, jobs, key, limit=limit)
+    new = [_places(lake, each.rows) for each in reads]
+    stay, lose = _settle(lake, old, new, leaving)
+    still = frozenset(place for rows in new for place in _named(rows) if place[1] in leaving.first)
+    sheds = [
+        _Shed(
+            lake, pipeline, part, key, leaving, still, np.packbits(goes).tobytes(), np.packbits(later).tobytes()
+        )
+        for part, (goes, later) in zip(old, lose, strict=True)
+        if goes.any()
+    ]
+    shed = context.gather("ingest: rows that leave", _shed, sheds, _rows_of) if sheds else []
+    told = _ledger(lake, pipeline, leaving, key, still)
+    left = Counter(told.counts)
+    for each in shed:
+        left.update(each.counts[0].drops)
+    return Followed(
+        rewritten(context, tasks, reads, stay),
+        Replaced(tuple(each.part for each in sheds), tuple(each.rows for each in shed if each.rows)),
+        Replaced(told.old, (*told.new, *(part for each in shed for part in each.drops))),
+        {rule: left[rule] for rule in LEFT if left[rule]},
+    )
+
+
+def _places(lake: Lake, part: Part | None) -> pa.Table:
+    return _PLACE.empty_table() if part is None else next(_each(lake, [part], _PLACE))
+
+
+def _named(rows: pa.Table) -> list[tuple[str, str]]:
+    """Of each place the content and the file."""
+    return list(zip(rows.column("_id").to_pylist(), _split(rows.column("_source"))[0].to_pylist(), strict=True))
+
+
+def _settle(
+    lake: Lake, old: Sequence[Part], new: Sequence[pa.Table], leaving: Leaving
+) -> tuple[list[Mask | None], list[tuple[Mask, Mask]]]:
+    """Find the first place of each content.
+
+    Returns:
+        Of each new part which rows stay, None where all do; of each old part which rows go, and which of these
+        because another place comes first.
+    """
+    fresh = pa.concat_tables([_PLACE.empty_table(), *new])
+    few = Ids(fresh.column("_id"))
+    masks: list[Mask] = []
+    rivals, where = [_PLACE.empty_table()], [np.empty((0, 2), np.int64)]
+    for number, rows in enumerate(_each(lake, old, _PLACE)):
+        goes = leaving.mask(rows.column("_source"))
+        masks.append(goes)
+        at = few.find(rows.column("_id")) if fresh.num_rows else np.empty(0, np.int64)
+        at = at[~goes[at]]
+        rivals.append(rows.take(pa.array(at)))
+        where.append(np.stack([np.full(len(at), number), at], axis=1))
+    against = pa.concat_tables(rivals)
+    every = pa.concat_tables([leaving.places(fresh), leaving.places(against)])
+    every = every.append_column("at", pa.array(np.arange(every.num_rows))).sort_by(_ORDER)
+    first = np.zeros(every.num_rows, np.bool_)
+    first[every.column("at").to_numpy()[_firsts(every)]] = True
+    later = [np.zeros(len(mask), np.bool_) for mask in masks]
+    for number, at in np.concatenate(where)[~first[fresh.num_rows :]]:
+        later[number][at] = True
+    stay: list[Mask | None] = []
+    start = 0
+    for rows in new:
+        mask = first[start : start + rows.num_rows]
+        stay.append(None if mask.all() else mask)
+        start += rows.num_rows
+    return stay, [(goes | after, after) for goes, after in zip(masks, later, strict=True)]
+
+
+def _rows_of(work: _Shed, _: object) -> int:
+    return work.part.rows
+
+
+def _shed(work: _Shed) -> Emitted:
+    """Write a part again without the rows that go, and say where each of them was."""
+    part, lake = work.part, work.lake
+    lose, overtaken = (
+        np.unpackbits(np.frombuffer(bits, np.uint8), count=part.rows).astype(bool)
+        for bits in (work.lose, work.overtaken)
+    )
+    schema = lake.table(part.table).schema()
+    name = f"{work.key}-{_digest(part.path.encode(), work.lose, work.overtaken)}"
+    dropped: list[pa.Table] = []
+
+    def rows() -> Iterator[pa.Table]:
+        start = 0
+        for batch in part_tables(lake.storage, part, schema):
+            end = start + batch.num_rows
+            later = batch.filter(pa.array(overtaken[start:end]))
+            left = batch.filter(pa.array(lose[start:end] & ~overtaken[start:end]))
+            dropped.extend(
+                each for each in (repeats(later), _left(left, work.leaving, work.still)) if each.num_rows
+            )
+            yield batch.filter(pa.array(~lose[start:end]))
+            start = end
+
+    made = write_records(lake, part.table, name, rows(), schema)
+    told = [each.append_column("step", pa.repeat(STEP, each.num_rows)) for each in dropped]
+    count = StepCount(STEP)
+    for each in dropped:
+        count.add(StepCount(STEP, drops=by_rule(each)))
+    return Emitted(made if made.rows else None, ledger_part(lake, work.pipeline, STAGE, name, told), [count])
+
+
+def _digest(*values: bytes) -> str:
+    state = hashlib.blake2b(digest_size=12)
+    for value in values:
+        state.update(len(value).to_bytes(8, "little") + value)
+    return state.hexdigest()
+
+
+def _left(rows: pa.Table, leaving: Leaving, still: Still) -> pa.Table:
+    """What is said of places that are no more; nothing where the content is in the same file still."""
+    said = rows.select(["_id", "_source", "label", "meta"])
+    said = said.filter(pa.array([place not in still for place in _named(said)], pa.bool_()))
+    rules = [GONE if uri in leaving.gone else CHANGED for _, uri in _named(said)]
+    return drops(said, pa.array(rules, pa.string()))
+
+
+class _Told(NamedTuple):
+    """What becomes of the ledger: parts that go, parts that come, and what these say more."""
+
+    old: tuple[Part, ...]
+    new: tuple[Part, ...]
+    counts: Counter[str]
+
+
+def _ledger(lake: Lake, pipeline: str, leaving: Leaving, key: str, still: Still) -> _Told:
+    """Write the parts of the ledger again that say something of places that are no more."""
+    old, new, counts = [], [], Counter[str]()
+    for part in _ledger_parts(lake, pipeline):
+        rows = pa.concat_tables([LEDGER.empty_table(), *part_tables(lake.storage, part, LEDGER)])
+        history = pc.is_in(rows.column("rule"), value_set=pa.array(LEFT)).to_numpy()
+        came_back = np.array([place in still for place in _named(rows)], np.bool_)
+        stays = np.where(history, ~came_back, ~leaving.mask(rows.column("_source")))
+        if stays.all():
+            continue
+        repeat = pc.equal(rows.column("rule"), REPEAT).to_numpy()
+        left = _left(rows.filter(pa.array(~stays & ~history & repeat)), leaving, still)
+        counts.update(by_rule(left))
+        told = [pa.repeat(each, left.num_rows) for each in (pipeline, STAGE, STEP)]
+        whole = pa.concat_tables(
+            [rows.filter(pa.array(stays)), pa.table([*told, *left.columns], schema=LEDGER)]
+        )
+        old.append(part)
+        if whole.num_rows:
+            name = f"{key}-{_digest(part.path.encode())}"
+            new.append(lake.write_part(DROPS_TABLE, name, [whole], LEDGER, partition=part.partition))
+    return _Told(tuple(old), tuple(new), counts)

@@ -1,0 +1,155 @@
+"""A real head with token authentication, in a corner of its own of the machine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from lake.errors import EngineError
+from pipeline.jobs import Cluster
+
+PLUGIN = '''
+"""A step that waits while a file is there, and says in another that it has come so far."""
+import os, time
+from pathlib import Path
+from lake.op import Op, Outcome
+from lake.schema import no_drops
+
+__all__ = ["Gate"]
+
+class Gate(Op):
+    """Let everything pass, once the gate is open."""
+
+    folder: str
+    fails: bool = False
+
+    def apply(self, table):
+        folder = Path(self.folder)
+        if (folder / "secret-wanted").exists():
+            (folder / "told").write_text(os.environ.get("GATE_SECRET", "nothing"))
+        (folder / "reached").touch()
+        while (folder / "closed").exists():
+            time.sleep(0.05)
+        if self.fails:
+            raise RuntimeError("the gate is broken")
+        return Outcome(table, no_drops())
+'''
+
+CONFIG = """\
+name: gated
+lake: {lake}
+allowed_rejects: 0.5
+source: {{lake.Files: {{paths: texts/*.jsonl, text: text}}}}
+plugins: [gate_steps]
+steps:
+  - gate_steps.Gate: {{folder: {folder}}}
+  - pipeline.filters.Length: {{min: 300}}
+"""
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return server.getsockname()[1]
+
+
+class Head:
+    """A head that can be killed and started anew at the same address."""
+
+    def __init__(self) -> None:
+        # Sockets of Ray lie below: their paths must be short.
+        self.folder = Path(tempfile.mkdtemp(prefix="gm-"))
+        self.token = secrets.token_hex(32)
+        (self.folder / "token").write_text(self.token)
+        self.ports = free_port(), free_port()
+        self.cluster = Cluster.at(f"127.0.0.1:{self.ports[0]}", self.token)
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        bin_folder = Path(sys.executable).parent
+        environment = {
+            "PATH": f"{bin_folder}:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "RAY_TMPDIR": str(self.folder),  # or it would tell every Ray of this machine where it is
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        command = [
+            str(bin_folder / "ray"), "start", "--head", "--block", "--disable-usage-stats",
+            "--node-ip-address=127.0.0.1", "--port=0", "--num-cpus=2", "--object-store-memory=100000000",
+            "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.ports[0]}",
+            f"--ray-client-server-port={self.ports[1]}", "--dashboard-agent-listen-port=0",
+            "--min-worker-port=0", "--max-worker-port=0",
+        ]  # fmt: skip
+        with (self.folder / "start.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                self.cluster.jobs()
+            except EngineError:
+                assert self.process.poll() is None, (self.folder / "start.log").read_text()
+                assert time.monotonic() < deadline, (self.folder / "start.log").read_text()
+                time.sleep(0.2)
+            else:
+                return
+
+    def processes(self) -> list[int]:
+        """All that this head has started: they have its folder in their environment."""
+        mine = f"RAY_TMPDIR={self.folder}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                with suppress(OSError):
+                    if mine in (entry / "environ").read_bytes().split(b"\0"):
+                        found.append(int(entry.name))
+        return found
+
+    def kill(self) -> None:
+        """As if the machine had lost its power."""
+        while pids := self.processes():
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if self.process is not None:
+                self.process.wait()
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def head() -> Iterator[Head]:
+    head = Head()
+    try:
+        head.start()
+        yield head
+    finally:
+        head.kill()
+        shutil.rmtree(head.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def gated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with texts, `gated.yaml`, and a plugin that only this process can import."""
+    from small import write_texts
+
+    write_texts(tmp_path / "texts", files=2, rows=20)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "gate_steps.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    monkeypatch.delitem(sys.modules, "gate_steps", raising=False)
+    (tmp_path / "gated.yaml").write_text(CONFIG.format(lake="./lake", folder=tmp_path))
+    return tmp_path
