@@ -86,12 +86,16 @@ class Options:
             wanted = _USED.get(each.name)
             if wanted is not None and target not in wanted and getattr(self, each.name) != each.default:
                 known = ", ".join(sorted(wanted))
-                raise ConfigError(f"{target} has no use for it", where=_flag(each.name), hint=f"it is for {known}")
+                raise ConfigError(
+                    f"{target} has no use for it", where=_flag(each.name), hint=f"it is for {known}"
+                )
         if target in _CRON and self.cron is None:
             raise ConfigError(f"{target} needs a time", where="--cron", hint='such as --cron "0 2 * * *"')
         if target in _KUBERNETES and not self.image:
             raise ConfigError(
-                f"{target} needs an image that holds Gristmill", where="--image", hint="docs/schedulers.md has a Dockerfile"
+                f"{target} needs an image that holds Gristmill",
+                where="--image",
+                hint="docs/schedulers.md has a Dockerfile",
             )
         self._names()
         self._rejects(target)
@@ -102,7 +106,9 @@ class Options:
             return None
         found = _CLAIM.fullmatch(self.claim)
         if found is None:
-            raise ConfigError(f"{self.claim!r} is no claim", where="--claim", hint="write NAME:/path, as in data:/data")
+            raise ConfigError(
+                f"{self.claim!r} is no claim", where="--claim", hint="write NAME:/path, as in data:/data"
+            )
         return found["name"], found["path"].rstrip("/")
 
     def _names(self) -> None:
@@ -118,7 +124,9 @@ class Options:
 
     def _rejects(self, target: str) -> None:
         if self.rejects == "skip" and target != "airflow":
-            raise ConfigError("only Airflow knows skipped tasks", where="--rejects skip", hint="use fail or pass")
+            raise ConfigError(
+                "only Airflow knows skipped tasks", where="--rejects skip", hint="use fail or pass"
+            )
         if self.rejects == "pass" and target in _KUBERNETES:
             raise ConfigError(
                 "a pod that exits with 3 has failed, whatever one says about it",

@@ -14,7 +14,9 @@ __all__ = ["airflow", "dagster"]
 def airflow(work: Workload) -> dict[str, str]:
     """A DAG of one task, for the folder of DAGs."""
     name = f"gristmill_{work.config.name.replace('-', '_')}"
-    return {f"{name}.py": fill("airflow.py.j2", **_common(work, "Airflow"), dag=f"gristmill_{work.config.name}")}
+    return {
+        f"{name}.py": fill("airflow.py.j2", **_common(work, "Airflow"), dag=f"gristmill_{work.config.name}")
+    }
 
 
 def dagster(work: Workload) -> dict[str, str]:

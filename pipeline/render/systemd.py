@@ -21,9 +21,9 @@ def systemd(work: Workload) -> dict[str, str]:
     service = fill(
         "systemd.service.j2",
         **values,
-        command=" ".join(_quoted(each) for each in _command(work)),
+        command=" ".join(_quoted(each).replace("$", "$$") for each in _command(work)),
         user=options.user or _owner(work.path),
-        folder=_quoted(str(work.path.parent)),
+        folder=_printable(str(work.path.parent)),
         writable=[_quoted(f"-{each}") for each in _written(work)],
         retries=2 if options.retries is None else options.retries,
         devices=work.pods()[1] is not None,
@@ -68,12 +68,17 @@ def _owner(path: Path) -> str:
 
 
 def _quoted(word: str) -> str:
-    """A word of a unit: ``%`` and ``$`` mean themselves.
+    """A word among others on a line of a unit."""
+    plain = _printable(word.replace("\\", "\\\\").replace('"', '\\"'))
+    return plain if plain == word and not set(word) & set(" ';#") else f'"{plain}"'
+
+
+def _printable(text: str) -> str:
+    """A value of a unit: a per cent sign means itself.
 
     Raises:
         ConfigError: it has more than one line.
     """
-    if not word.isprintable():
-        raise ConfigError("a unit cannot hold this word", why="it has characters that cannot be printed")
-    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return plain if plain == word and not set(word) & set(" ';#") else f'"{plain}"'
+    if not text.isprintable():
+        raise ConfigError("a unit cannot hold this", why="it has characters that cannot be printed")
+    return text.replace("%", "%%")

@@ -112,7 +112,8 @@ class Workload:
                     "shared volume that all of them are on",
                 )
         pinned = [
-            each.model_copy(update={"paths": _absolute(each.paths, self.config.base)}) for each in self.config.source
+            each.model_copy(update={"paths": _absolute(each.paths, self.config.base)})
+            for each in self.config.source
         ]
         return dump(self.config.model_copy(update={"source": tuple(pinned)}))
 
@@ -130,7 +131,9 @@ class Workload:
         asked = dict(self.config.resources.items())
         plain = [each for each in asked.values() if not each.gpus]
         on_gpu = [each for each in asked.values() if each.gpus]
-        custom = tuple(sorted({name: amount for each in asked.values() for name, amount in each.custom.items()}.items()))
+        custom = tuple(
+            sorted({name: amount for each in asked.values() for name, amount in each.custom.items()}.items())
+        )
         cpu = self._pod(plain, custom=custom)
         if not on_gpu and not any(_on_cuda(step) for step in self.config.steps):
             return cpu, None

@@ -45,14 +45,14 @@ _SOURCE = "benchmarks/results/scaling.md"
 
 MEASURED = Rates(
     (
-        Rate("text", "driver", 6.5, 0.17, _SOURCE),
-        Rate("text", "ingest", 16.5, 0.00, _SOURCE),
-        Rate("text", "sketch", 61.9, 0.00, _SOURCE),
-        Rate("text", "write", 54.1, 0.00, _SOURCE),
-        Rate("image", "driver", 14.3, 0.17, _SOURCE),
-        Rate("image", "ingest", 46.4, 0.00, _SOURCE),
-        Rate("image", "sketch", 35.7, 0.05, _SOURCE),
-        Rate("image", "write", 446.1, 0.00, _SOURCE),
+        Rate("text", "ingest", 15.9, 0.08, _SOURCE),
+        Rate("text", "sketch", 71.7, 0.00, _SOURCE),
+        Rate("text", "write", 58.3, 0.06, _SOURCE),
+        Rate("text", "driver", 7.8, 0.26, _SOURCE),
+        Rate("image", "ingest", 50.5, 0.08, _SOURCE),
+        Rate("image", "sketch", 57.9, 0.00, _SOURCE),
+        Rate("image", "write", 424.8, 0.19, _SOURCE),
+        Rate("image", "driver", 3.2, 0.30, _SOURCE),
     )
 )
 """By ``gristmill size --measure`` on the machine that the source names."""

@@ -201,7 +201,7 @@ def test_calls_that_make_no_sense(lake: Lake) -> None:
 
 
 def test_a_full_disk_in_the_log_is_a_storage_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StorageError, match="log cannot be written"), delta._translated("here"):
+    with pytest.raises(StorageError, match="log cannot be written"), delta._translated(lake.storage, "t"):
         raise OSError("No space left on device (os error 28)")
 
 

@@ -174,8 +174,8 @@ def test_a_slow_answer_is_waited_for(lake: Lake, proxy: Proxy) -> None:
 @needs_weed
 @pytest.mark.parametrize("fault", [SLOW_DOWN, Cut()])
 def test_patience_ends(lake: Lake, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: Refuse | Cut) -> None:
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
-    monkeypatch.setattr(objects, "PATIENCE", 1.0)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(objects, "PATIENCE", 0.3)
     proxy.rule = lambda r: fault
     storage = open_storage(lake.uri)
     for call in (
@@ -345,6 +345,7 @@ def azure(azurite: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     from pyarrow import fs
 
     with faulty(azurite) as proxy:
+        proxy.mend = stores.start_from
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", stores.AZURE_ACCOUNT)
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", stores.AZURE_KEY)
         monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", f"{proxy.url}/{stores.AZURE_ACCOUNT}")

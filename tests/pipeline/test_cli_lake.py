@@ -178,8 +178,8 @@ class FakePipeline:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakePipeline]]:
     closed: list[str] = []
 
-    def runner(*arguments: object) -> SimpleNamespace:
-        return SimpleNamespace(arguments=arguments, close=lambda: closed.append("closed"))
+    def runner(*arguments: object, **options: object) -> SimpleNamespace:
+        return SimpleNamespace(arguments=arguments, options=options, close=lambda: closed.append("closed"))
 
     monkeypatch.setattr("pipeline.Pipeline", FakePipeline, raising=False)
     monkeypatch.setattr("pipeline.engine.local", runner)
@@ -208,11 +208,19 @@ def test_run_passes_on_what_it_was_told(fake: type[FakePipeline]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "runner"), [(["--address", "auto"], ("auto", None)), (["--address", "local"], (None, None))]
+    ("arguments", "runner", "grows"),
+    [
+        (["--address", "auto"], ("auto", None), None),
+        (["--address", "local"], (None, None), None),
+        (["--address", "auto", "--autoscaling"], ("auto", None), True),
+    ],
 )
-def test_run_on_ray(arguments: list[str], runner: tuple[object, ...], fake: type[FakePipeline]) -> None:
+def test_run_on_ray(
+    arguments: list[str], runner: tuple[object, ...], grows: bool | None, fake: type[FakePipeline]
+) -> None:
     assert gristmill("run", *arguments).exit_code == 0
     assert fake.calls[1]["runner"].arguments == runner
+    assert fake.calls[1]["runner"].options == {"autoscaling": grows}
 
 
 @pytest.mark.usefixtures("fake")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 KEY = "test"
 
@@ -160,6 +163,18 @@ def azurite(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     with _process(command, folder, f"http://127.0.0.1:{port}"):
         yield f"http://127.0.0.1:{port}"
+
+
+def start_from(path: str, answer: bytes) -> bytes:
+    """A listing without the blobs before ``startFrom``: Azure's parameter, which Azurite does not know."""
+    first = parse_qs(urlsplit(path).query).get("startFrom")
+    if not first:
+        return answer
+
+    def kept(blob: re.Match[bytes]) -> bytes:
+        return blob[0] if html.unescape(blob[1].decode()) >= first[0] else b""
+
+    return re.sub(rb"<Blob><Name>([^<]*)</Name>.*?</Blob>", kept, answer, flags=re.DOTALL)
 
 
 def fake_gcs_program() -> str | None:
