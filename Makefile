@@ -58,6 +58,23 @@ test-torch: .venv/.dev ## the tests that need PyTorch, which it installs (everyt
 	@$(PIP) install --quiet --constraint $(CONSTRAINTS) $(TORCH)
 	@$(BIN)/python -m pytest tests/pipeline/loader/test_torch.py
 
+OTHERS := .venv/others
+AIRFLOW := apache-airflow==3.3.2
+DAGSTER := dagster==1.13.29
+
+$(OTHERS)/%/.made: pyproject.toml
+	@echo "Installing $* beside .venv (once) ..."
+	@$(PYTHON) -m venv $(OTHERS)/$*
+	@$(OTHERS)/$*/bin/python -m pip --disable-pip-version-check install --quiet --editable . \
+	  $(if $(filter airflow,$*),'$(AIRFLOW)','$(DAGSTER)') hypothesis kubernetes-validate 'pytest>=9.0' pytest-timeout
+	@touch $@
+
+# KubeRay's schemas are in no registry: KUBERAY_CRDS=FOLDER names its ray-operator/config/crd/bases, if you have it.
+.PHONY: test-integrations
+test-integrations: $(OTHERS)/airflow/.made $(OTHERS)/dagster/.made ## the tests of other schedulers: Airflow, Dagster, Kubernetes' schemas
+	@$(OTHERS)/airflow/bin/python -m pytest -W ignore tests/pipeline/render/test_airflow.py
+	@$(OTHERS)/dagster/bin/python -m pytest -W ignore tests/pipeline/render/test_dagster.py tests/pipeline/render/test_kubernetes.py
+
 .PHONY: test-quick
 test-quick: .venv/.dev ## the tests that take less than ten seconds each, without Ray
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not ray and not soak'

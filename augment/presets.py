@@ -87,6 +87,8 @@ def randaugment(num_ops: int = 2, magnitude: int = 9, bins: int = DEFAULT_BINS) 
     >>> randaugment(num_ops=3).draws
     3
     """
+    if bins < 2:  # noqa: PLR2004  (the lowest and the highest)
+        raise ValueError(f"a magnitude takes two bins or more, not {bins}")
     if not 0 <= magnitude < bins:
         raise ValueError(f"the magnitude lies in 0 .. {bins - 1}, not {magnitude}")
     level = magnitude / (bins - 1)

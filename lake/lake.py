@@ -136,7 +136,13 @@ class Lake:
         """The names of the tables, sorted; none if the lake does not exist yet."""
         self._check()
         names = (name for name in self.storage.folders() if _TABLE.match(name) and name not in _RESERVED)
-        return [name for name in names if "_delta_log" in self.storage.folders(name)]
+        return [name for name in names if self._has_log(name)]
+
+    def _has_log(self, name: str) -> bool:
+        if "_delta_log" not in self.storage.folders(name):
+            return False
+        # On a disk a folder may be empty: a table that was being dropped.
+        return not self.storage.local or bool(self.storage.entries(f"{name}/_delta_log", recursive=False))
 
     def table(self, name: str) -> Table:
         """A table, which need not exist yet.

@@ -38,6 +38,13 @@ class Step(BaseModel):
     augments: ClassVar[bool] = False
     """True for steps that make training copies: everything before the first one is ``clean``."""
 
+    def preflight(self) -> None:
+        """Look for what the step needs beside the rows: a plan asks each step that has work.
+
+        Raises:
+            lake.errors.ConfigError: this machine lacks it; the run would end with that.
+        """
+
 
 class Op(Step, ABC):
     """A row-local step."""

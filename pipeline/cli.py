@@ -5,6 +5,7 @@ that ``gristmill --help`` answers at once.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -70,7 +71,8 @@ class Front(click.Group):
         except (click.Abort, KeyboardInterrupt):
             code = told.interrupted()
         except Exception as error:  # noqa: BLE001  (the border of the process: nothing may pass as a traceback)
-            code = told.failed(error)
+            code = told.hidden() if isinstance(error, ImportError) else None
+            code = told.failed(error) if code is None else code
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -122,6 +124,20 @@ class _Teller:
             self._json({"kind": "Interrupted", "message": "interrupted"}, ExitCode.INTERRUPTED)
         click.echo("\ninterrupted: the same command goes on where it stopped", err=True)
         return ExitCode.INTERRUPTED
+
+    def hidden(self) -> int | None:
+        """Something could not be imported: tell it where other folders of our names hide our packages."""
+        from pipeline.doctor import hidden
+
+        check = hidden()
+        if check is None:
+            return None
+        # Without `lake.errors`, which may be what is hidden.
+        if self.json:
+            self._json({"kind": "HiddenPackage", "message": check.detail, "hint": check.hint}, 1)
+        else:
+            self._error(str(check).removeprefix("fail").lstrip())
+        return 1
 
     def failed(self, error: Exception) -> int:
         """An error that a user can act on, or one that is ours."""
@@ -240,5 +256,6 @@ for _verb in (
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The console script."""
+    """The console script. SIGTERM, which schedulers send, ends it as control-C does: locks are given back."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     cli.main(arguments)

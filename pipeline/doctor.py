@@ -148,6 +148,12 @@ def _folders() -> Check:
     return Check(name, "ok", f"all in {ours}")
 
 
+def hidden() -> Check | None:
+    """The finding where other folders hide our packages from this process; None where none does."""
+    found = _folders()
+    return found if found.status == "fail" else None
+
+
 def _home(package: str) -> Path | None:
     spec = find_spec(package)
     if spec is None:

@@ -51,10 +51,24 @@ def take_in(
     """
     if seen is None or not seen.follow:
         return Ingested(jobs, ingest(context, config.name, config.raw, jobs, key, limit=limit))
-    leaving = Leaving.of(seen.gone, seen.again, seen.sources)
-    if more := promoted(context.lake, config.name, config.raw, leaving):
-        seen = look(config, context.lake, again=more)
-        leaving = Leaving.of(seen.gone, seen.again, seen.sources)
-    done = follow(context, seen.jobs, leaving, pipeline=config.name, table=config.raw, key=key, limit=limit)
+    while more := promoted(context.lake, config.name, config.raw, _leaving(seen)):
+        again, now = look(config, context.lake, again=more), look(config, context.lake)
+        if _places(now) == _places(seen):
+            seen = again
+            break
+        seen = now  # files changed or went meanwhile: what was promoted takes no account of them
+    done = follow(
+        context, seen.jobs, _leaving(seen), pipeline=config.name, table=config.raw, key=key, limit=limit
+    )
     gone = tuple(replace(seen.known[uri], fingerprint=GONE) for uri in seen.gone)
     return Ingested(seen.jobs, done.reads, gone, done.raw, done.ledger, done.left)
+
+
+def _leaving(seen: Seen) -> Leaving:
+    return Leaving.of(seen.gone, seen.again, seen.sources)
+
+
+def _places(seen: Seen) -> tuple[object, ...]:
+    """Which places are no more."""
+    leaving = _leaving(seen)
+    return leaving.first, leaving.gone

@@ -13,6 +13,7 @@ from lake.lake import Lake
 from pipeline import __version__, engine
 from pipeline.config import Config, load
 from pipeline.forget.forget import Forgotten, carry_over, forget
+from pipeline.forget.known import APP as FORGETTING
 from pipeline.plan import Plan, make_plan, tables_of
 from pipeline.progress import Progress, Silent
 from pipeline.report import Report
@@ -104,6 +105,10 @@ class Pipeline:
                 until = time.monotonic() + max(wait, _A_MOMENT)
                 for name in (config.name, *sorted(f"table-{each}" for each in tables_of(config))):
                     held.enter_context(lake.lock(name, wait=max(0.0, until - time.monotonic())))
+                if not lake.table(config.raw).exists:
+                    # Whoever is forgetting rows has locked the tables that he found: not this one.
+                    with lake.lock(FORGETTING, wait=max(0.0, until - time.monotonic())):
+                        pass
                 if limit is not None:
                     lake.clear()
                     carry_over(self.lake, lake)

@@ -171,11 +171,22 @@ def make_plan(config: Config, version: str) -> Plan:
     upstream = f"{config.raw} changes: {told} files" if seen.work else ""
     for stage in stages_of(config):
         work, why = _reason(lake, stage, version, upstream)
+        if work:
+            _preflight(stage)
         labels = tuple(label for label, _ in stage.steps)
         notes = _notes(lake, stage, jobs, version)
         todos.append(Todo(stage.name, stage.source, stage.target, labels, work, why, notes))
         upstream = f"{stage.target} changes" if work else ""
     return Plan(config, tuple(todos), seen)
+
+
+def _preflight(stage: Stage) -> None:
+    """Raise if a step lacks something on this machine: the run would end with that, not begin."""
+    for label, step in stage.steps:
+        try:
+            step.preflight()
+        except ConfigError as error:
+            raise ConfigError(error.what, where=f"step {label}", why=error.why, hint=error.hint) from error
 
 
 def _check_owner(config: Config, lake: Lake) -> None:

@@ -20,7 +20,7 @@ from lake.lake import Change, Lake, Part, Table
 from lake.ledger import DROPS_BY
 from lake.schema import LEDGER, MANIFEST, RUNS
 from pipeline.config import Config
-from pipeline.forget.known import RULE as FORGOTTEN_RULE
+from pipeline.forget import known as forgotten
 from pipeline.intake import take_in
 from pipeline.matching.index import emptied
 from pipeline.plan import Plan, columns_of, is_current, manifest_key, raw_schema, stages_of
@@ -36,6 +36,7 @@ from pipeline.telemetry.watch import workers_of
 __all__ = ["POLICIES", "Run"]
 
 _log = logging.getLogger(__name__)
+_Json = dict[str, Any]
 
 POLICIES = pa.schema(
     [
@@ -48,7 +49,7 @@ POLICIES = pa.schema(
 )
 """The ``_policies`` table: every policy that was learned, and from what; and those for loaders to apply."""
 
-_NO_REJECTS = frozenset({"exact-duplicate", "unknown-format", FORGOTTEN_RULE})
+_NO_REJECTS = frozenset({"exact-duplicate", "unknown-format", forgotten.RULE})
 """Drops of ingest that are no bad rows: a content that is kept already or forgotten, a file that is no data."""
 
 
@@ -69,6 +70,13 @@ class Run:
     limit: int | None = None
     id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}")
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    version_of_ingest: int = field(init=False)
+    forgot: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Before anything is looked at: if another run ingests meanwhile, or rows are forgotten, ours ends.
+        self.version_of_ingest = self._next(INGEST)
+        self.forgot = forgotten.times(self.lake)
 
     @property
     def lake(self) -> Lake:
@@ -97,7 +105,7 @@ class Run:
         self.context.watch.stage(INGEST, jobs=jobs)
         raw = self.lake.table(self.config.raw)
         before = raw.count() if raw.exists else 0
-        version = self._next(INGEST)
+        version = self.version_of_ingest
         key = f"{self.config.name}-{INGEST}-{version}"
         done = take_in(self.context, self.config, jobs, seen, key, limit=self.limit)
         reads = done.reads
@@ -125,7 +133,7 @@ class Run:
             "files": seen.counts() if seen else {},
             "seconds": time.perf_counter() - clock,
         }
-        self._commit(INGEST, f"{self.id}-{INGEST}", changes, report)
+        self._commit(INGEST, version, f"{self.id}-{INGEST}", changes, report, derived=None)
         self.lake.scratch(key).clear()
 
     def _columns(self) -> dict[str, Any]:
@@ -159,6 +167,7 @@ class Run:
 
     def _derive(self, stage: Stage) -> bool:
         """Bring a derived table up to date; false where it is."""
+        version = self._next(stage.name)  # first of all, see __post_init__
         source = self.lake.table(stage.source)
         if not source.exists:
             return False  # no file has been found yet
@@ -167,7 +176,7 @@ class Run:
             return False
         clock = time.perf_counter()
         self.context.watch.stage(stage.name, source=stage.source)
-        staged = f"{key}-{self._next(stage.name)}"
+        staged = f"{key}-{version}"
         made = stage.run(self.context, staged, self.version)
         learned = {
             label: {name: json.loads(decided.state.column(name)[0].as_py()) for name in ("policy", "evidence")}
@@ -220,7 +229,7 @@ class Run:
             "accelerators": self.context.runner.usage(),
             "seconds": time.perf_counter() - clock,
         }
-        self._commit(stage.name, key, changes, report, stage)
+        self._commit(stage.name, version, key, changes, report, derived=stage)
         self.lake.scratch(staged).clear()
         return True
 
@@ -265,11 +274,11 @@ class Run:
         return self.lake.write_part("_policies", f"policies-{self.id}", [table], POLICIES)
 
     def _commit(
-        self, stage: str, key: str, changes: list[Change], report: dict[str, Any], derived: Stage | None = None
+        self, stage: str, version: int, key: str, changes: list[Change], report: _Json, *, derived: Stage | None
     ) -> None:
         """Commit a stage's tables and its row of ``_runs``: all of them or, if killed before, none."""
+        forgotten.check(self.lake, self.forgot)
         app = f"{self.config.name}/{stage}"
-        version = self._next(stage)
         report["workers"] = workers_of(self.context.runner)
         report["inputs"] = {
             "code": self.version,

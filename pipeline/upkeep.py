@@ -36,6 +36,7 @@ from lake.maintenance.compaction import Group, groups, merge, rewrite
 from lake.maintenance.dropping import drop, droppable
 from lake.maintenance.logs import CHECKPOINT_EVERY, checkpoint, expired, log_of
 from lake.storage import Entry
+from pipeline.forget.forget import alone
 from pipeline.matching.index import FOLLOWING, TABLES, part_name
 from pipeline.report.report import FOLDER as REPORTS
 from pipeline.stages.emitted import TABLE as EMITTED
@@ -233,7 +234,8 @@ class _Work:
             return
         yield Action("forget-runs", ledger.RUNS_TABLE, note=f"{gone} rows")
         if not self.dry_run:
-            made = rewrite(self.lake, found, parts, name=f"runs-{found.version}", keep=keep)
+            name = f"runs-{found.version}-{self.now * 1000:.0f}"  # another who had our lease keeps other rows
+            made = rewrite(self.lake, found, parts, name=name, keep=keep)
             # No run removes a part of this table, so that none is disturbed; what is appended meanwhile stays.
             change = Change(table.name, found.schema, (made,), tuple(parts))
             app = f"retain/{table.name}"
@@ -305,6 +307,8 @@ class _Work:
                     with ExitStack() as stack:
                         for owner in sorted(owners):  # whose it was is not written down
                             stack.enter_context(self.lake.lock(owner))
+                        if not droppable(self.lake, table, cutoff):
+                            continue  # a run has filled it since we looked
                         drop(self.lake, table)
                 except ConcurrentRunError:
                     self.busy.append(table)
@@ -360,7 +364,12 @@ class _Work:
         cutoff = self.now - self.kept.trials_days * _DAY
         if files and all(entry.modified < cutoff for entry in files) and not locks.holders(trial.storage):
             if not self.dry_run:
-                trial.clear()
+                try:
+                    with alone(trial):
+                        trial.clear()
+                except ConcurrentRunError:  # a trial has just begun
+                    self.busy.append(str(trial.uri))
+                    return
             yield _went("trial", str(trial.uri), files)
 
     def locks(self) -> Iterator[Action]:

@@ -163,7 +163,7 @@ def load_autoaugment(data: object) -> Policy:
 def _paper(name: str, p: float, level: float) -> Choice:
     if name not in OPS or OPS[name].code > OPS["Cutout"].code:
         raise InterchangeError(f"{name}: the AutoAugment paper has no such op")
-    if not 0 <= level < _BINS:
+    if not 0 <= level <= _BINS - 1:
         raise InterchangeError(f"{name}: a magnitude of AutoAugment lies in 0 .. {_BINS - 1}, not {level}")
     return Choice(op=name, probability=p, magnitude=level / (_BINS - 1) if OPS[name].has_magnitude else 0.0)
 

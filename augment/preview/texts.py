@@ -15,7 +15,7 @@ from augment.ops import describe
 if TYPE_CHECKING:
     from augment.policy import Policy
 
-__all__ = ["TextPreview", "TextSample", "difference", "of_text"]
+__all__ = ["TextPreview", "TextSample", "difference", "of_text", "printable"]
 
 Kind = Literal["same", "deleted", "inserted"]
 
@@ -92,10 +92,10 @@ class TextPreview:
     def terminal(self, *, colour: bool = False) -> str:
         """For a terminal: ``[-deleted-]`` and ``{+inserted+}``, or red and green."""
         wide = max([len("original"), *(len(f"epoch {each.epoch}") for each in self.samples)])
-        lines = [f"{'original':<{wide}}  {_printable(self.original)}"]
+        lines = [f"{'original':<{wide}}  {printable(self.original)}"]
         for each in self.samples:
             marked = "".join(
-                (_COLOURED if colour else _PLAIN)[piece.kind].format(_printable(piece.text))
+                (_COLOURED if colour else _PLAIN)[piece.kind].format(printable(piece.text))
                 for piece in difference(self.original, each.text)
             )
             lines += [f"{f'epoch {each.epoch}':<{wide}}  {each.words}", f"{'':<{wide}}  {marked}"]
@@ -162,6 +162,6 @@ def _safe(text: str) -> str:
     return escape(_CONTROL.sub("\ufffd", text))
 
 
-def _printable(text: str) -> str:
-    # Control characters of a record must not reach the terminal.
+def printable(text: str) -> str:
+    """The text without control characters: those of a record must not reach the terminal."""
     return "".join(c if c.isprintable() else " " for c in text)

@@ -23,7 +23,7 @@ from lake.jit import kernel
 
 __all__ = ["carry_out"]
 
-_PROTECTED, _GLUED, _IDEO, _CAPITAL = 1, 2, 4, 8
+_PROTECTED, _GLUED, _IDEO, _CAPITAL, _GOES_ON = 1, 2, 4, 8, 64
 _GONE = -(1 << 40)
 _SYNONYM, _INSERTION, _SWAP, _DELETION, _KEYBOARD, _OCR, _TFIDF_IN, _TFIDF_FOR, _SHUFFLE, _CROP, _MIX = range(
     500, 511
@@ -141,6 +141,8 @@ def _gaps(data: Any, begin: Any, end: Any, tokens: Any, first: Any, count: Any, 
             continue
         out[m] = t
         m += 1
+    if flags[first + count - 1] & _GOES_ON:
+        return m
     last = stop[first + count - 1]
     b = data[last] if last < end else 32
     # the end, or . , ! ? ; : or white space, or Chinese punctuation behind the last word
@@ -208,8 +210,10 @@ def _write(
     for t in range(count + 1):
         j = first + t
         inserts = k < insertions and places[k] == t
+        # Two tokens that stood together, and are the same ones still, need no space between them.
+        together = 0 < t < count and what[t] == t and what[t - 1] == t - 1 and not inserts
         if t < count and what[t] == t and notes[t] < 0 and not inserts:
-            if touching != 1 or behind != start[j] or flags[j] & _IDEO:
+            if touching != 1 or behind != start[j] or flags[j] & _IDEO or together:
                 continue
         stop_gap = start[j] if t < count else end
         gone = t < count and what[t] == _GONE
@@ -256,7 +260,7 @@ def _write(
         if what[t] >= 0:
             low, high = start[first + what[t]], stop[first + what[t]]
             runs = flags[first + what[t]] & _IDEO != 0
-            if touching == 1 and not runs:
+            if touching == 1 and not runs and not together:
                 out[at] = 32
                 at += 1
             note = notes[t]
@@ -316,10 +320,18 @@ def _crop(key: Any, share: Any, data: Any, begin: Any, end: Any, tokens: Any, fi
         left = start[first + low]
         while left > stop[first + low - 1] and not _is_space(data[left - 1]):
             left -= 1
+        if flags[first + low] & _GLUED:  # a protected phrase begins before the token
+            left = stop[first + low - 1]
+            while _is_space(data[left]):
+                left += 1
     if high < count:
         right = stop[first + high - 1]
         while right < start[first + high] and not _is_space(data[right]):
             right += 1
+        if flags[first + high - 1] & _GOES_ON:
+            right = start[first + high]
+            while _is_space(data[right - 1]):
+                right -= 1
     return left, right
 
 

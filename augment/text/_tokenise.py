@@ -21,7 +21,7 @@ from lake.jit import kernel
 __all__ = ["gather_folded", "hash_rows", "place_words", "tokenise"]
 
 # Flags of tokens.
-PROTECTED, GLUED, IDEO, CAPITAL, STARTS, ENTITY = 1, 2, 4, 8, 16, 32
+PROTECTED, GLUED, IDEO, CAPITAL, STARTS, ENTITY, GOES_ON = 1, 2, 4, 8, 16, 32, 64
 # Marks of known words, and which of them, and what else, is protected.
 NEGATION = 1
 SAVE_NEGATIONS, SAVE_NUMBERS, SAVE_ENTITIES = 1, 2, 4
@@ -44,14 +44,15 @@ def _decode(data: Any, at: Any, end: Any) -> Any:
     b = np.int64(data[at])
     if b < 0x80:
         return b, 1
-    if 0xC2 <= b < 0xE0 and at + 1 < end:
-        return ((b & 31) << 6) | (np.int64(data[at + 1]) & 63), 2
-    if 0xE0 <= b < 0xF0 and at + 2 < end:
-        return ((b & 15) << 12) | ((np.int64(data[at + 1]) & 63) << 6) | (np.int64(data[at + 2]) & 63), 3
-    if 0xF0 <= b < 0xF5 and at + 3 < end:
-        point = ((b & 7) << 18) | ((np.int64(data[at + 1]) & 63) << 12)
-        return min(point | ((np.int64(data[at + 2]) & 63) << 6) | (np.int64(data[at + 3]) & 63), 0x10FFFF), 4
-    return 0xFFFD, 1
+    length = 2 if 0xC2 <= b < 0xE0 else 3 if 0xE0 <= b < 0xF0 else 4 if 0xF0 <= b < 0xF5 else 1
+    if length == 1 or at + length > end:
+        return 0xFFFD, 1
+    point = b & (0x7F >> length)
+    for p in range(at + 1, at + length):
+        if data[p] & 0xC0 != 0x80:
+            return 0xFFFD, 1
+        point = (point << 6) | (np.int64(data[p]) & 63)
+    return min(point, 0x10FFFF), length
 
 
 @kernel
@@ -587,9 +588,25 @@ def tokenise(
                     flags[t] |= PROTECTED | GLUED
                 while k < found and spans[2 * k] < stops[t]:
                     if spans[2 * k + 1] > starts[t]:
-                        flags[t] |= PROTECTED
+                        flags[t] |= PROTECTED if spans[2 * k] >= starts[t] else PROTECTED | GLUED
                         reach = max(reach, spans[2 * k + 1])
                     k += 1
+                if reach > stops[t]:
+                    flags[t] |= GOES_ON
+            if sentences > row_sentences[row]:
+                # A phrase over the end of a sentence holds both together.
+                k = 0
+                reach = np.int64(-1)
+                whole = row_sentences[row]
+                for s in range(whole + 1, sentences):
+                    while k < found and spans[2 * k] < sentence_stop[s - 1]:
+                        reach = max(reach, spans[2 * k + 1])
+                        k += 1
+                    if reach <= sentence_start[s]:
+                        whole += 1
+                        first_token[whole], sentence_start[whole] = first_token[s], sentence_start[s]
+                    sentence_stop[whole] = sentence_stop[s]
+                sentences = whole + 1
     row_tokens[len(offsets) - 1] = count
     row_sentences[len(offsets) - 1] = sentences
 

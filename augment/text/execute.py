@@ -285,14 +285,14 @@ def _mates(fitted: Fitted | None, protect: Protect, lexicon: Lexicon | None) -> 
 
 def _partners(programs: Programs, fitted: Fitted | None, labels: Any, ids: object) -> I64:
     """Which fitted text is mixed into each: (n, slots), -1 where there is none."""
+    from augment.text.fitted import label_names
+
     if fitted is None or labels is None:
         raise ConfigError("SameClassMix needs labels", hint="give labels=, one per text or None")
-    said = labels.to_pylist() if hasattr(labels, "to_pylist") else list(labels)
+    said = label_names(labels).to_pylist()
     if len(said) != len(programs.codes):
         raise SchemaError(f"{len(programs.codes)} texts, but {len(said)} labels")
-    spans = np.array(
-        [fitted.texts.get(str(one), (0, 0)) if one is not None else (0, 0) for one in said], np.int64
-    )
+    spans = np.array([fitted.texts.get(one, (0, 0)) if one is not None else (0, 0) for one in said], np.int64)
     low, size = spans.reshape(-1, 2)[:, 0, None], np.diff(spans.reshape(-1, 2), axis=1)
     n, slots = programs.codes.shape
     u = rng.of_keys(programs.keys.reshape(-1, 4), 1)[:, 0].reshape(n, slots)

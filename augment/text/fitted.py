@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 
 from augment.text.protect import Protect
 from augment.text.tokens import Texts, as_array, resources, tokenise, views
+from lake.errors import SchemaError
 
 if TYPE_CHECKING:
     from augment.text.lexicon import Lexicon
 
-__all__ = ["SCHEMA", "Fitted", "count", "fit", "merge"]
+__all__ = ["SCHEMA", "Fitted", "count", "fit", "label_names", "merge"]
 
 SCHEMA = pa.schema(
     [
@@ -111,11 +112,25 @@ def fit(
     """See texts; the limits are those of :func:`merge`."""
     column = as_array(texts)
     names = None if ids is None else pa.array([_name(one) for one in _list(ids)], pa.string())
-    kinds = None if labels is None else pa.array(_list(labels)).cast(pa.string())
+    kinds = None if labels is None else label_names(labels)
     partners = limits.get("partners", 1000)
     return Fitted(
         merge([count(column, names, kinds, protect=protect, lexicon=lexicon, partners=partners)], **limits)
     )
+
+
+def label_names(labels: Any) -> pa.Array:
+    """Labels as the strings that tell classes apart: 1.0 is ``"1"`` and True ``"true"``, here and everywhere.
+
+    Raises:
+        SchemaError: they are of several kinds.
+    """
+    try:
+        return pa.array(_list(labels)).cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise SchemaError(
+            "labels that are not all of one kind", hint="give strings, whole numbers, or another single kind"
+        ) from error
 
 
 def _list(values: Any) -> list[Any]:

@@ -49,10 +49,9 @@ class Lexicon:
         """From a mapping; words without synonyms are left out."""
         made: dict[str, dict[str, None]] = {}
         for word, others in synonyms.items():
-            kept = made.setdefault(_lower(word.strip()), {})
-            kept.update(
-                dict.fromkeys(clean for other in others if (clean := " ".join(other.split())) and clean != word)
-            )
+            own = _lower(word.strip())
+            clean = (" ".join(other.split()) for other in others)
+            made.setdefault(own, {}).update(dict.fromkeys(new for new in clean if new and _lower(new) != own))
         words = sorted(word for word, others in made.items() if word and others)
         return cls(
             pa.table(

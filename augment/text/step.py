@@ -76,6 +76,14 @@ class ApplyText(Barrier):
         """The policy itself."""
         return preset(self.policy) if isinstance(self.policy, str) else self.policy
 
+    def preflight(self) -> None:
+        """Look for the lexicon.
+
+        Raises:
+            lake.errors.ConfigError: an op needs it, and it is not installed or cannot be read.
+        """
+        _ = self._lexicon
+
     def sketch(self, table: pa.Table) -> pa.Table:
         """How often words occur, and texts to mix in; nothing where no op asks for it.
 

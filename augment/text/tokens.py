@@ -145,7 +145,7 @@ def as_array(texts: Any) -> pa.Array | pa.ChunkedArray:
         ) from None
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return column.cast(kind.value_type)
+        return as_array(column.cast(kind.value_type))
     if pa.types.is_null(kind):
         return column.cast(pa.string())
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):

@@ -1,8 +1,8 @@
 """Deleting files that nobody needs: of tables, of runs that are long dead, and of writers killed half-way.
 
 What may go is decided by age and by need. A file of a table is needed by the versions that were the newest at
-some moment of the time to keep; by a commit that is under way; and, while it is staged, by a run that began
-before it was written and is still at work. All else that is old enough belongs to nobody.
+some moment of the time to keep; by a commit that is under way; and, while it is staged, by a run at work that
+found it or wrote it. All else that is old enough belongs to nobody.
 
 Deleting cannot be taken back, and in an object store the lease of a process that was frozen may have gone to
 another. So what is needed is read again after :data:`_FRESH` seconds: whoever wakes up looks before he deletes.
@@ -35,9 +35,10 @@ def vacuum(lake: Lake, table: str, keep_hours: float = 168.0) -> list[str]:
     """Delete files that nobody needs; returns their paths in the lake.
 
     Kept are: every file of the newest version and of the versions that were the newest at some moment of the
-    last ``keep_hours``; parts named by a pending commit; files younger than ``keep_hours``, or than the oldest
-    run that is at work (parts that are staged and not committed yet). Leftovers in ``_staging`` and
-    half-written files go by age too. Reading a version whose files are gone raises ``MissingTableError``.
+    last ``keep_hours``; parts named by a pending commit; files younger than ``keep_hours``, or that were so
+    when the oldest run that is at work began (parts that are staged and not committed yet). Leftovers in
+    ``_staging`` and half-written files go by age too. Reading a version whose files are gone raises
+    ``MissingTableError``.
 
     Args:
         lake: the lake.
@@ -57,12 +58,13 @@ def vacuum(lake: Lake, table: str, keep_hours: float = 168.0) -> list[str]:
 
 
 def cutoff_of(lake: Lake, keep_hours: float) -> float:
-    """The time before which files are old: ``keep_hours`` ago, or when the oldest run that is at work began.
+    """The time before which files are old: ``keep_hours`` ago, or before the oldest run that is at work began.
 
-    What is staged later is younger, so the answer holds for as long as one likes.
+    So a run keeps what it has found of a killed one, as well as what it stages. What comes later is younger:
+    the answer holds for as long as one likes.
     """
     began = [since for name, since in locks.holders(lake.storage) if name != LOCK]
-    return min([time.time() - keep_hours * 3600, *began])
+    return min([time.time(), *began]) - keep_hours * 3600
 
 
 def check_age(keep_hours: float, *, force: bool) -> None:

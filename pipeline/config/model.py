@@ -41,6 +41,8 @@ from pipeline.config.strictyaml import Problem, Source, emit
 __all__ = ["Config", "InvalidConfigError", "Settings", "Sink", "dump", "load", "loads"]
 
 TABLE_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,63}$"
+_LOCKS = frozenset({"forget", "maintenance", "rewrite"})
+"""What a lake locks beside pipelines and tables."""
 """Names of tables; those that begin with an underscore are Gristmill's own."""
 
 
@@ -148,6 +150,9 @@ class Config(Settings):
     def _fits_together(self) -> Config:
         if complaint := clash(self.raw, self.clean, self.sink.name):
             raise ValueError(complaint)
+        if self.name in _LOCKS | {f"table-{table}" for table in (self.raw, self.clean, self.sink.name)}:
+            msg = f"name: {self.name!r} is the name of a lock in every lake: the pipeline would wait for itself"
+            raise ValueError(msg)
         if late := late_barrier(self.steps):
             raise ValueError(late[1])
         known = resource_names(self.steps, self.plugins)

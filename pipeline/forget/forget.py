@@ -27,7 +27,7 @@ from pipeline.forget.proof import Proof, Search
 from pipeline.forget.scrub import Scrubbed, scrubbed
 from pipeline.stages.ingest import STAGE as INGEST
 
-__all__ = ["Forgotten", "carry_over", "forget"]
+__all__ = ["Forgotten", "alone", "carry_over", "forget"]
 
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _SHOWN = 20
@@ -110,12 +110,14 @@ def forget(
     if not wanted and source is None:
         raise ConfigError("nothing to forget was named", hint="give an _id, or a source")
     lake.ensure()
-    with _alone(lake):
+    with alone(lake):
         lake.recover()
         known = Known.of(lake)
         if source is not None:
             wanted |= _of_source(lake, source)
         places = _places(lake, wanted)
+        # Before the commit: a run that finds what a killed one had read would bring the rows back.
+        lake.storage.delete_folder(STAGING)
         found, new = _commit(lake, wanted, known, reason)
         return _clean(lake, wanted, new, places, found, purge=purge)
 
@@ -125,7 +127,6 @@ def _clean(
 ) -> Forgotten:
     """All that follows the commit: nothing of it is asked to be done only once."""
     search = Search(lake, frozenset(wanted), Known.of(lake))
-    lake.storage.delete_folder(STAGING)
     _clear_trial(lake)
     pages = _pages(search)
     proof = None
@@ -140,7 +141,7 @@ def _clear_trial(lake: Lake) -> None:
     """A trial's lake is scratch too: the next trial makes it anew."""
     trial = Lake(f"{lake.uri}-trial", lake.storage.options)
     if trial.storage.size(MARKER) is not None:
-        with _alone(trial):
+        with alone(trial):
             trial.clear()
 
 
@@ -157,16 +158,17 @@ def _checked(ids: Iterable[str]) -> set[str]:
 
 
 @contextmanager
-def _alone(lake: Lake) -> Iterator[None]:
+def alone(lake: Lake) -> Iterator[None]:
     """Hold the locks of all pipelines and of all their tables: a run under way has read what is to go."""
-    runs = set(ledger.runs(lake, None).column("pipeline").to_pylist())
-    tables = {f"table-{name}" for name in lake.tables() if not name.startswith("_")}
-    held = [entry.path for entry in lake.storage.entries("_locks", recursive=False)]
-    held += lake.storage.folders("_locks")
-    first = {name.rpartition("/")[2] for name in held}  # also of a pipeline that has not committed yet
-    names = runs | tables | {name for name in first if name.startswith("table-")} | {APP}
     with ExitStack() as stack:
-        for name in sorted(names):
+        # First: a run that makes a new table takes this one too, once it holds those that are looked for now.
+        stack.enter_context(lake.lock(APP))
+        runs = set(ledger.runs(lake, None).column("pipeline").to_pylist())
+        tables = {f"table-{name}" for name in lake.tables() if not name.startswith("_")}
+        held = [entry.path for entry in lake.storage.entries("_locks", recursive=False)]
+        held += lake.storage.folders("_locks")
+        first = {name.rpartition("/")[2] for name in held}  # also of a pipeline that has not committed yet
+        for name in sorted(runs | tables | {name for name in first if name.startswith("table-")}):
             stack.enter_context(lake.lock(name))
         yield
 
@@ -215,7 +217,8 @@ def _commit(lake: Lake, ids: set[str], known: Known, reason: str | None) -> tupl
     """Take the rows out and note their digests, in one commit; nothing where both was done before."""
     version = (lake.table(TABLE).transaction_version(APP) or 0) + 1
     new = sorted(each for each in ids if each not in known)
-    found = scrubbed(lake, sorted(ids), _owners(lake), version)
+    # Two who forget at once, since one had lost its leases, write different files.
+    found = scrubbed(lake, sorted(ids), _owners(lake), f"{version}-{digest(repr(sorted(ids)))[:12]}")
     changes = list(found.changes)
     if new:
         rows = [{"digest": digest(each), "reason": reason, "made": datetime.now(UTC)} for each in new]
@@ -229,7 +232,7 @@ def _commit(lake: Lake, ids: set[str], known: Known, reason: str | None) -> tupl
 
 
 def _noted(lake: Lake, rows: Sequence[dict[str, Any]], version: int) -> Change:
-    name = f"{RULE}-{version}-{digest(rows[0]['digest'])[:12]}"
+    name = f"{RULE}-{version}-{digest(repr(rows))[:12]}"
     part = lake.write_part(TABLE, name, [pa.Table.from_pylist(list(rows), schema=FORGOTTEN)], FORGOTTEN)
     return Change(TABLE, FORGOTTEN, (part,))
 

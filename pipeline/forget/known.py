@@ -12,12 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lake.errors import ConcurrentRunError
 from lake.schema import drops
 
 if TYPE_CHECKING:
     from lake.lake import Lake
 
-__all__ = ["APP", "FORGOTTEN", "RULE", "TABLE", "Known", "digest", "ledger_rows"]
+__all__ = ["APP", "FORGOTTEN", "RULE", "TABLE", "Known", "check", "digest", "ledger_rows", "times"]
 
 TABLE = "_forgotten"
 APP = "forget"
@@ -83,6 +84,28 @@ class Known:
             there = pc.is_in(ids, value_set=pa.array(sorted(gone), ids.type))
             found = np.asarray(there.to_numpy(zero_copy_only=False) if isinstance(there, pa.Array) else there)
         return found
+
+
+def times(lake: Lake) -> int | None:
+    """How often rows were forgotten in a lake; None if never."""
+    return lake.table(TABLE).transaction_version(APP)
+
+
+def check(lake: Lake, before: int | None) -> None:
+    """Raise where rows were forgotten since ``before``, which is what :func:`times` said then.
+
+    Locks keep runs and forgetting apart; in an object store a process that was frozen may have lost them.
+
+    Raises:
+        ConcurrentRunError: they were; whoever has read rows since may have read these.
+    """
+    if times(lake) != before:
+        raise ConcurrentRunError(
+            "rows were forgotten during the run",
+            where=lake.uri,
+            why="it was frozen and has lost its locks, and may have read such a row before",
+            hint="run again",
+        )
 
 
 def ledger_rows(rows: pa.Table) -> pa.Table:

@@ -59,14 +59,14 @@ def named_in(schema: pa.Schema) -> list[str]:
     return [name for name in NAMING if name in schema.names and pa.types.is_string(schema.field(name).type)]
 
 
-def scrubbed(lake: Lake, ids: Sequence[str], owners: dict[str, str], version: int) -> Scrubbed:
+def scrubbed(lake: Lake, ids: Sequence[str], owners: dict[str, str], tag: str) -> Scrubbed:
     """Stage all tables without some ids.
 
     Args:
         lake: the lake; nobody else may be at work in it.
         ids: what is to go.
         owners: the pipeline that fills a table with the rows of files, by table.
-        version: of the commit to come; it is part of the names of what is staged.
+        tag: of the commit to come and of the ids; it is part of the names of what is staged.
     """
     few = Ids(pa.array(sorted(ids), pa.string()))
     found = Scrubbed()
@@ -74,11 +74,11 @@ def scrubbed(lake: Lake, ids: Sequence[str], owners: dict[str, str], version: in
     for name in lake.tables():
         if name.startswith(_SKETCHES) or name == DROPS_TABLE:
             continue  # with the keys they belong to; last
-        table = _Table(lake, name, few, version, owners.get(name))
+        table = _Table(lake, name, few, tag, owners.get(name))
         table.into(found, account)
         if name.startswith(_BANDS):
             _twins(lake, table, found)
-    _drops(lake, few, version, account, found)
+    _drops(lake, few, tag, account, found)
     return found
 
 
@@ -89,7 +89,7 @@ class _Table:
     lake: Lake
     name: str
     few: Ids
-    version: int
+    tag: str
     owner: str | None = None
     masks: dict[str, Mask] = field(default_factory=dict)  # of the rows that stay, by part
 
@@ -137,7 +137,7 @@ class _Table:
         made = write_records(
             self.lake,
             self.name,
-            _name(part, self.version),
+            _name(part, self.tag),
             rows(),
             _in_file(schema, part),
             partition=part.partition,
@@ -150,9 +150,9 @@ def _in_file(schema: pa.Schema, part: Part) -> pa.Schema:
     return pa.schema([column for column in schema if column.name not in part.partition])
 
 
-def _name(part: Part, version: int) -> str:
+def _name(part: Part, tag: str) -> str:
     digest = hashlib.blake2b(f"{part.table}/{part.path}".encode(), digest_size=12).hexdigest()
-    return f"forget-{version}-{digest}"
+    return f"forget-{tag}-{digest}"
 
 
 def _any(batch: pa.Table, columns: Sequence[str], few: Ids) -> Mask:
@@ -205,15 +205,13 @@ def _twins(lake: Lake, bands: _Table, found: Scrubbed) -> None:
                 start += batch.num_rows
 
         add.append(
-            write_records(
-                lake, name, _name(replace(part, table=bands.name), bands.version), rows(), current.schema
-            )
+            write_records(lake, name, _name(replace(part, table=bands.name), bands.tag), rows(), current.schema)
         )
     found.changes.append(Change(name, current.schema, tuple(add), tuple(old)))
     found.rows[name] = sum(int((~bands.masks[part.path]).sum()) for part in old)
 
 
-def _drops(lake: Lake, few: Ids, version: int, account: dict[str, list[pa.Table]], found: Scrubbed) -> None:
+def _drops(lake: Lake, few: Ids, tag: str, account: dict[str, list[pa.Table]], found: Scrubbed) -> None:
     """The ledger: what it says of the rows goes; that a file's row was forgotten is written down.
 
     So the rows that were read from files still add up. Derived stages lose their row and its drop alike.
@@ -234,13 +232,11 @@ def _drops(lake: Lake, few: Ids, version: int, account: dict[str, list[pa.Table]
         if part.partition["stage"] == INGEST:
             rows = pa.concat_tables([rows, _full(pa.concat_tables(mine), part.partition["pipeline"])])
         if rows.num_rows:
-            add.append(
-                lake.write_part(DROPS_TABLE, _name(part, version), [rows], LEDGER, partition=part.partition)
-            )
+            add.append(lake.write_part(DROPS_TABLE, _name(part, tag), [rows], LEDGER, partition=part.partition))
     for pipeline, tables in account.items():
         rows, partition = _full(pa.concat_tables(tables), pipeline), {"pipeline": pipeline, "stage": INGEST}
         if rows.num_rows:
-            name = f"forget-{version}-rows"
+            name = f"forget-{tag}-rows"
             add.append(lake.write_part(DROPS_TABLE, name, [rows], LEDGER, partition=partition))
     if hit or add:
         found.changes.append(Change(DROPS_TABLE, LEDGER, tuple(add), tuple(hit), partition_by=DROPS_BY))

@@ -1,5 +1,4 @@
 """Gristmill as a task of other programs: operators for Airflow, assets for Dagster.
 
-They start `gristmill` as a process, so that it may live in an environment of its own. Only the standard library and the
-program in question are imported.
+They start `gristmill` as a process, so that it may live in an environment of its own.
 """

@@ -4,7 +4,7 @@
 
     from pipeline.integrations.airflow import GristmillOperator
 
-    GristmillOperator(task_id="reviews", config="/data/reviews/gristmill.yaml", overrides=["source.paths=in/{{ ds }}/*"])
+    GristmillOperator(task_id="reviews", config="/data/reviews.yaml", overrides=["source.paths={{ ds }}/*"])
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ __all__ = ["GristmillOperator"]
 class GristmillOperator(BaseOperator):  # type: ignore[misc]  # Airflow is not there when types are checked
     """Bring a lake up to date: in a process of the worker, or as a job on a Ray cluster.
 
-    The task's XCom is the summary of the run: rows in, kept and dropped by reason for each step, and the version of
-    each table. It holds no record's content. A task that is tried again goes on where the last attempt stopped.
+    The task's XCom is the summary of the run: for each step the rows in, kept and dropped by reason, and the
+    version of each table; no record's content. A task that is tried again goes on where the last attempt was.
 
     Args:
         config: path of the configuration, on the worker.
         overrides: ``path=value`` each, as ``--set`` takes them.
         address: of a Ray cluster's dashboard: submit the run there.
         once: with an address: a name for this occasion; what succeeded under it is not run again.
-        rejects: what exit code 3, more unreadable rows than allowed, does to the task: ``fail`` it without another
-            attempt, ``skip`` it, or let it ``pass``. The tables are written in any case.
+        rejects: what exit code 3, more unreadable rows than allowed, does to the task: ``fail`` it without
+            another attempt, ``skip`` it, or let it ``pass``. The tables are written in any case.
         command: how `gristmill` is called there; an absolute path where it has an environment of its own.
         options: further words of the command line, such as ``["--workers", "8"]``.
         env: variables beside those of the worker, such as the keys of the storage.

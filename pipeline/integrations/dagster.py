@@ -7,8 +7,7 @@
     tables = gristmill_assets("/data/reviews/gristmill.yaml")
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: Dagster wants the context's annotation as a class.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -34,15 +33,15 @@ def gristmill_assets(
 ) -> dagster.AssetsDefinition:
     """Three assets, `raw`, `clean` and the sink, which one run brings up to date.
 
-    Their keys are ``[pipeline, table]``. The data version of an asset is the version of its Delta table, so what comes
-    after it is stale exactly when the table has changed.
+    Their keys are ``[pipeline, table]``. The data version of an asset is the version of its Delta table, so
+    what comes after it is stale exactly when the table has changed.
 
     Args:
         config: path of the configuration; read when the code location is loaded.
         overrides: ``path=value`` each, as ``--set`` takes them.
         name: of the computation; from the pipeline's unless given.
-        rejects: whether exit code 3, more unreadable rows than allowed, fails the step. The tables are written, and
-            recorded, in any case.
+        rejects: whether exit code 3, more unreadable rows than allowed, fails the step. The tables are written,
+            and recorded, in any case.
         retries: starts after a failed one; a wrong configuration and rejects are not tried again.
         command: how `gristmill` is called.
         options: further words of the command line, such as ``["--workers", "8"]``.
@@ -66,7 +65,7 @@ def gristmill_assets(
         for table, key in keys.items()
     ]
 
-    @dagster.multi_asset(
+    @dagster.multi_asset(  # type: ignore[untyped-decorator]  # Dagster is not there when types are checked
         specs=specs,
         name=name or f"gristmill_{read.name.replace('-', '_')}",
         retry_policy=dagster.RetryPolicy(max_retries=retries, delay=60) if retries else None,

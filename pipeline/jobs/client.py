@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -84,20 +85,21 @@ class Cluster:
         written = address if "://" in address else f"http://{address}"
         parts = urlsplit(written)
         hint = f"the address of the cluster's dashboard, such as http://head:{_PORT}"
+        # A login or a key in the address is a secret, and errors end up in logs.
+        where = f"--address {re.sub(r'//[^/@]*@', '//', address).partition('?')[0]}"
         if parts.scheme == "ray" or address == "auto":
             raise ConfigError(
                 "jobs are submitted to the dashboard, not to Ray itself",
-                where=f"--address {address}",
+                where=where,
                 hint=f"give {hint}; `gristmill run --address {address}` runs without a job",
             )
         try:
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise ConfigError(
-                "not an address", where=f"--address {address}", why=str(error), hint=hint
-            ) from error
-        if parts.scheme not in {"http", "https"} or not host or parts.query or parts.username:
-            raise ConfigError("not an address", where=f"--address {address}", hint=f"give {hint}")
+            raise ConfigError("not an address", where=where, why=str(error), hint=hint) from error
+        if parts.scheme not in {"http", "https"} or not host or parts.query or "@" in parts.netloc:
+            why = "it holds a login; a token goes into a file or a variable" if "@" in parts.netloc else None
+            raise ConfigError("not an address", where=where, why=why, hint=f"give {hint}")
         named = f"[{host}]" if ":" in host else host
         port = port or (443 if parts.scheme == "https" else _PORT)
         return cls(f"{parts.scheme}://{named}:{port}{parts.path.rstrip('/')}", token)

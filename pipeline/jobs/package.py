@@ -28,7 +28,6 @@ CONFIG = "gristmill.yaml"
 PROBE = "gristmill_probe.py"
 """Name of the probe there."""
 
-_SKIPPED = {"__pycache__", ".git", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 _SAMPLES = ("pipeline", "configs")  # for `gristmill init`, which no job calls
 _MOST = 64 << 20  # bytes; the head keeps packages in memory
 
@@ -125,12 +124,13 @@ def _files(place: Path) -> Iterator[Path]:
         yield place
         return
     for each in sorted(place.rglob("*")):
-        if (
-            each.is_file()
-            and each.suffix != ".pyc"
-            and not _SKIPPED.intersection(each.relative_to(place).parts)
-        ):
+        if each.is_file() and each.suffix != ".pyc" and not _skipped(each.relative_to(place).parts):
             yield each
+
+
+def _skipped(parts: Iterable[str]) -> bool:
+    """Caches, histories and what is hidden: keys lie in `.env` and `.aws`, and no module does."""
+    return any(part.startswith(".") or part == "__pycache__" for part in parts)
 
 
 def _described() -> Iterator[tuple[str, bytes]]:

@@ -65,15 +65,17 @@ class Looked:
 
     def render(self, *, colour: bool = False) -> str:
         """In words, for a terminal."""
+        from augment.preview.texts import printable
+
         used = self.used
         lines = [
             f"step {used.step}: {used.policy.name or 'policy'} ({used.origin}), seed {self.seed}",
             f"{len(self.rows)} row{'s' * (len(self.rows) != 1)} of {self.table}",
         ]
         for row in self.rows:
-            lines += ["", "  ".join(filter(None, (row.label, row.id[:12], row.source)))]
+            lines += ["", printable("  ".join(filter(None, (row.label, row.id[:12], row.source))))]
             lines += _lines(row.preview, colour=colour)
-        lines += [f"passed over: {each}" for each in self.passed_over]
+        lines += [printable(f"passed over: {each}") for each in self.passed_over]
         return "\n".join(lines)
 
 

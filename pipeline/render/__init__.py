@@ -3,7 +3,7 @@
 ::
 
     options     what one may say about a rendering
-    timing      a cron expression for systemd, and for those that read cron otherwise than we do: exactly, or not
+    timing      a cron expression for systemd, and for those that read cron otherwise than we do
     workload    what is rendered: the configuration, checked against where it will run
     kubernetes, systemd, orchestrators
                 the targets; their files are made from `templates/`

@@ -50,7 +50,7 @@ class Options:
         secrets: names of Kubernetes Secrets whose keys become variables of the pods; values are never rendered.
         service_account: of the pods.
         claim: ``NAME:/path``: a PersistentVolumeClaim, and where the pods see it.
-        cpus: cores of a worker, or of the pod that runs without a cluster; more where ``resources`` ask for more.
+        cpus: cores of a worker, or of the pod that runs without a cluster; more where ``resources`` say so.
         memory: bytes of the same.
         workers: most worker pods of each kind.
         retries: starts after a failed one; ``None``: 2, and 0 for Ray jobs.

@@ -87,7 +87,7 @@ class Workload:
         return shortest_gap(spec, datetime(2024, 1, 1, tzinfo=UTC)).total_seconds()
 
     def name(self, longest: int) -> str:
-        """The pipeline's name as Kubernetes has it; where that changes it, with a digest, so that two stay two."""
+        """The pipeline's name for Kubernetes; with a digest where that changes it, so that two stay two."""
         given = self.config.name
         name = f"gristmill-{given.replace('_', '-').strip('-')}"
         if name == f"gristmill-{given}" and len(name) <= longest:
@@ -108,8 +108,8 @@ class Workload:
                     "the lake or a source is a folder that the pods do not see",
                     where=str(self.path),
                     why=place if volume is None else f"{place} is not under {volume[1]}",
-                    hint="--set lake=s3://bucket/lake, and the same for source.paths; or --claim NAME:/path for a "
-                    "shared volume that all of them are on",
+                    hint="--set lake=s3://bucket/lake, and the same for source.paths; or --claim NAME:/path "
+                    "for a shared volume that all of them are on",
                 )
         pinned = [
             each.model_copy(update={"paths": _absolute(each.paths, self.config.base)})

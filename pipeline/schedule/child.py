@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import traceback
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +79,9 @@ def run(job: Job) -> Outcome:
     # An earlier attempt whose scheduler was killed may still be dying.
     with lake.lock(f"fire.{job.schedule}", wait=_PATIENCE):
         if job.address and job.address.startswith(("http://", "https://")):
-            return _submitted(job, config)
+            outcome = _submitted(job, config)
+            detail = _maintained(lake) if job.maintain and outcome.finished else None
+            return replace(outcome, detail=detail or outcome.detail)
         local = job.address is None
         runner = engine.local(job.workers) if local else engine.ray(_address(job), job.workers)
         try:
@@ -112,7 +115,10 @@ def _submitted(job: Job, config: Config) -> Outcome:
     from pipeline import jobs
 
     occasion = datetime.fromisoformat(job.fire).strftime("%Y%m%dT%H%M%SZ")
-    sent = jobs.submit(config, str(job.address), os.environ.get("RAY_AUTH_TOKEN"), once=occasion)
+    if job.again is not None:  # asked for: what ran at this time before is another occasion
+        occasion += f"-{job.again}"
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    sent = jobs.submit(config, str(job.address), token, once=occasion, workers=job.workers)
     try:
         return Outcome(sent.wait(), detail=f"job {sent.id}")
     except KeyboardInterrupt:

@@ -20,6 +20,7 @@ __all__ += ["resume", "stop", "upcoming"]
 
 _TRIES = 50  # against others who change the same schedule at once
 _MOST = 10_000
+_FIRST_YEAR, _LAST_YEAR = 1900, 9998  # a day from the ends of the calendar there is no other time zone
 
 
 def register(lake: Lake, spec: Schedule, now: datetime) -> Standing:
@@ -45,7 +46,7 @@ def register(lake: Lake, spec: Schedule, now: datetime) -> Standing:
         state = "active" if current.state == "stopped" else current.state
         if current.spec.with_timing_of(spec):
             return replace(current, spec=spec, state=state, at=now)
-        _skip(lake, current, now, "the times of the schedule were changed")
+        _skip(lake, current, now, "the times of the schedule were changed", waiting=True)
         return replace(current, spec=spec, state=state, since=now, at=now)
 
     return _change(lake, spec.name, change)
@@ -127,8 +128,8 @@ def backfill(
     for _ in range(_TRIES):
         record = Record(lake, name).refresh()
         settled = book.folded(book.events(lake, name))
-        # What the schedule has still to decide by itself is left to it.
-        coming = set(undecided(standing, record, now))
+        # What the schedule has still to decide by itself is left to it, be it that its jitter has not passed.
+        coming = set(undecided(standing, record, now, waiting=True))
         run = {"done"} if not again else set()
         left_out = [
             fire
@@ -190,11 +191,13 @@ def instant(text: str, timezone: str, *, end: bool = False) -> datetime:
     Raises:
         ValueError: it is neither.
     """
+    msg = f"{text!r} is no time: write 2026-03-01 or 2026-03-01T02:00"
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:
-        msg = f"{text!r} is no time: write 2026-03-01 or 2026-03-01T02:00"
         raise ValueError(msg) from error
+    if not _FIRST_YEAR <= found.year <= _LAST_YEAR:
+        raise ValueError(msg)
     if end and len(text.strip()) <= len("2026-03-01"):
         found += timedelta(days=1, microseconds=-1)
     return (found if found.tzinfo else found.replace(tzinfo=zone(timezone))).astimezone(UTC)
@@ -216,11 +219,11 @@ def _change(lake: Lake, name: str, change: Callable[[Standing | None], Standing]
     raise _busy(name, lake)
 
 
-def _skip(lake: Lake, standing: Standing, now: datetime, why: str) -> None:
+def _skip(lake: Lake, standing: Standing, now: datetime, why: str, *, waiting: bool = False) -> None:
     """Record what fell due and was not decided, so that no fire vanishes without a word."""
     for _ in range(_TRIES):
         record = Record(lake, standing.spec.name).refresh()
-        left: Sequence[datetime] = list(undecided(standing, record, now))
+        left: Sequence[datetime] = list(undecided(standing, record, now, waiting=waiting))
         if not left or record.add([Event(fire, "skipped", now, detail=why) for fire in left]):
             return
     raise _busy(standing.spec.name, lake)

@@ -121,7 +121,11 @@ class Daemon:
         self._warned = False
 
     def run(self, *, once: bool = False) -> None:
-        """Serve until asked to stop; with ``once``, until nothing is left to do at this moment."""
+        """Serve until asked to stop; with ``once``, until nothing is left to do at this moment.
+
+        Raises:
+            GristmillError: with ``once``: the lake cannot be read or written. Otherwise it is tried again.
+        """
         standing: Standing | None = None
         while not self.stop.asked:
             try:
@@ -131,6 +135,8 @@ class Daemon:
                     break
                 busy = self._step(standing)
             except GristmillError as error:
+                if once:
+                    raise
                 # A lake that is away for a while comes back, and nothing is lost meanwhile.
                 _log.error("%s: %s", self.name, error)
                 busy = False
@@ -186,7 +192,12 @@ class Daemon:
         """Run a fire that has just been claimed, and record how that ended."""
         outcome: Outcome | None = Outcome(ExitCode.USAGE, detail=f"{self.config} cannot be read")
         if fire.text is not None:
-            outcome = self._attend(self.work(self._job(fire, spec, fire.text)), spec)
+            try:
+                running = self.work(self._job(fire, spec, fire.text))
+            except OSError as error:  # no process, no memory or no temporary file to be had: for now
+                outcome = Outcome(ExitCode.FAILED, detail=f"cannot be started: {error.strerror}")
+            else:
+                outcome = self._attend(running, spec)
         self._settle(_ending(fire, spec, outcome, self.clock.now()))
 
     def _job(self, fire: Fire, spec: Schedule, text: str) -> Job:
@@ -201,6 +212,7 @@ class Daemon:
             address=spec.address,
             workers=spec.workers,
             maintain=spec.maintain,
+            again=f"{fire.began:%Y%m%dT%H%M%SZ}" if fire.backfill and fire.began else None,
         )
 
     def _text(self) -> str | None:

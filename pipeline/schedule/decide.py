@@ -50,11 +50,16 @@ def decide(standing: Standing, record: Record, now: datetime) -> Decision:
     return Decision(tuple(skipped))
 
 
-def undecided(standing: Standing, record: Record, now: datetime) -> Iterator[datetime]:
-    """The fire times that are due at ``now`` and not settled yet, oldest first."""
+def undecided(
+    standing: Standing, record: Record, now: datetime, *, waiting: bool = False
+) -> Iterator[datetime]:
+    """The fire times that are due at ``now`` and not settled yet, oldest first.
+
+    With ``waiting`` those too whose time has come, but whose jitter has not passed.
+    """
     after = max(standing.since, record.decided or standing.since)
     for fire in fires(standing.spec, after, now):
-        if standing.spec.due(fire) > now:
+        if not waiting and standing.spec.due(fire) > now:
             return
         yield fire
 

@@ -34,6 +34,7 @@ class Job:
     address: str | None = None
     workers: int | None = None
     maintain: bool = False
+    again: str | None = None  # of a backfill: tells it from earlier runs of the same fire, not from its retries
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,9 +224,11 @@ def follow(
     new = [_places(lake, each.rows) for each in reads]
     stay, lose = _settle(lake, old, new, leaving)
     still = frozenset(place for rows in new for place in _named(rows) if place[1] in leaving.first)
+    # What is said of rows that leave depends on these, and a name tells content apart.
+    of = f"{key}-{_digest(repr((sorted(leaving.gone), sorted(still))).encode())}"
     sheds = [
         _Shed(
-            lake, pipeline, part, key, leaving, still, np.packbits(goes).tobytes(), np.packbits(later).tobytes()
+            lake, pipeline, part, of, leaving, still, np.packbits(goes).tobytes(), np.packbits(later).tobytes()
         )
         for part, (goes, later) in zip(old, lose, strict=True)
         if goes.any()
@@ -367,6 +369,8 @@ def _ledger(lake: Lake, pipeline: str, leaving: Leaving, key: str, still: Still)
         )
         old.append(part)
         if whole.num_rows:
-            name = f"{key}-{_digest(part.path.encode())}"
+            # A name tells content apart: a run that lost its lease writes into no file of another one.
+            said = repr(left.select(["_id", "rule"]).to_pylist()).encode()
+            name = f"{key}-{_digest(part.path.encode(), np.packbits(stays).tobytes(), said)}"
             new.append(lake.write_part(DROPS_TABLE, name, [whole], LEDGER, partition=part.partition))
     return _Told(tuple(old), tuple(new), counts)

@@ -10,6 +10,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -102,7 +103,7 @@ def send(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> None
     """One HTTP request; ``user:password@`` of the address becomes basic authentication.
 
     Raises:
-        OSError: nobody answers within ``PATIENCE`` seconds, or the answer is an error.
+        OSError: nobody answers within ``PATIENCE`` seconds, or the answer is an error or sends on elsewhere.
     """
     parts = urlsplit(url)
     whom, _, host = parts.netloc.rpartition("@")
@@ -111,5 +112,17 @@ def send(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> None
         sent["Authorization"] = f"Basic {b64encode(unquote(whom).encode()).decode()}"
     plain = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
     request = urllib.request.Request(plain, body, sent, method=method)  # noqa: S310  (http or https: see who reads it)
-    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
+    with _opener().open(request, timeout=PATIENCE) as answer:
         answer.read()
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: it would take the login to another host, and make an empty GET of a POST."""
+
+    def redirect_request(self, *_: object) -> None:
+        """None: the answer is then an error."""
+
+
+@cache
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_Stay)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.stages.ingest import Job
 
-__all__ = ["Written", "files_of", "outputs_of", "plain_uri", "table_of"]
+__all__ = ["Written", "files_of", "is_web", "outputs_of", "plain_uri", "table_of"]
 
 _WILD = re.compile(r"[*?\[{]")
 _SHOWN = frozenset({"_drops", "_policies"})
@@ -39,8 +39,24 @@ def plain_uri(uri: str) -> str:
     """
     if "://" not in uri:
         return uri
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # of an address that is none
+        return uri.partition("://")[0] + "://"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def is_web(uri: str) -> bool:
+    """Whether this is an address of HTTP with a host, and a port where it has one.
+
+    >>> is_web("http://host:9091"), is_web("http://host:port"), is_web("http://[::1"), is_web("s3://bucket")
+    (True, False, False, False)
+    """
+    try:
+        parts = urlsplit(uri)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def files_of(config: Config, jobs: Sequence[Job]) -> tuple[Dataset, ...]:

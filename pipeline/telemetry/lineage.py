@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from lake.errors import ConfigError
 from pipeline.telemetry.courier import Courier, send
-from pipeline.telemetry.datasets import plain_uri
+from pipeline.telemetry.datasets import is_web, plain_uri
 from pipeline.telemetry.events import (
     Dataset,
     Event,
@@ -78,8 +78,7 @@ def destination(text: str, environment: Mapping[str, str] = os.environ) -> _Dest
     """
     if "://" not in text:
         return _Destination(text, _append(Path(text)))
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not is_web(text):
         raise ConfigError("lineage goes to a FILE or to http(s)://HOST", where=plain_uri(text))
     endpoint = environment.get("OPENLINEAGE_ENDPOINT", _ENDPOINT).strip("/")
     url = f"{text.rstrip('/')}/{endpoint}"

@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -222,9 +222,26 @@ def _committed(event: events.StageCommitted) -> tuple[str, int, str, dict[str, A
     return "stage.committed", logging.INFO, f"{event.stage} is committed: {versions}", about
 
 
-def _to_file(path: str) -> logging.Handler:
-    # Names of files may be any bytes.
-    return logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+class _File(logging.FileHandler):
+    """A log in a file that cannot end a run, nor fill the terminal, where the disk is full."""
+
+    def __init__(self, path: str) -> None:
+        # Names of files may be any bytes.
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self._warned = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  (logging's own)
+        """Say it once."""
+        error = sys.exc_info()[1]
+        if not self._warned:
+            self._warned = True
+            why = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+            sys.stderr.write(f"the log cannot be written to {self.baseFilename}: {why}; the run goes on\n")
+
+    def close(self) -> None:
+        """Close it; what could not be written is lost, and was told of."""
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager
@@ -242,7 +259,7 @@ def logging_to(
     redact = Redactor()
     handler: logging.Handler
     try:
-        handler = logging.StreamHandler(sys.stderr) if file is None else _to_file(file)
+        handler = logging.StreamHandler(sys.stderr) if file is None else _File(file)
     except OSError as error:
         raise InputError("the log cannot be written", where=file, why=error.strerror) from error
     handler.setFormatter(JsonFormatter(place, redact) if format_ == "json" else TextFormatter(redact))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -12,11 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from lake.errors import ConfigError
 from pipeline.telemetry.courier import Courier, send
-from pipeline.telemetry.datasets import plain_uri
+from pipeline.telemetry.datasets import is_web, plain_uri
 from pipeline.telemetry.events import Event, Observer, RunFailed, RunFinished, RunStarted, StageCommitted
 from pipeline.telemetry.live import Live
 from pipeline.telemetry.samples import Sample, registry, text
@@ -64,8 +65,10 @@ def target(text_: str) -> TextFile | Address | Gateway:
         ConfigError: none of the three.
     """
     if text_.startswith(("http://", "https://")):
-        if not urlsplit(text_).hostname:
-            raise ConfigError("the push gateway's address has no host", hint="http://HOST:9091")
+        if not is_web(text_):
+            raise ConfigError(
+                "this is no address of a push gateway", where=plain_uri(text_), hint="http://HOST:9091"
+            )
         return Gateway(text_.rstrip("/"))
     if (found := _ADDRESS.match(text_)) is not None:
         port = int(found["port"])
@@ -130,7 +133,10 @@ def serve(ask: Callable[[], Iterable[Sample]], where: Address) -> Server:
     """
     from prometheus_client import start_http_server
 
-    return _Server(*start_http_server(where.port, where.host, registry(ask)))
+    try:
+        return _Server(*start_http_server(where.port, where.host, registry(ask)))
+    except UnicodeError as error:  # of a host such as `..`
+        raise OSError(errno.EINVAL, "no name of a host") from error
 
 
 class _Deliveries:

@@ -24,6 +24,8 @@ _log = logging.getLogger("gristmill.ui")
 
 AT_ONCE = 32
 """Requests that are answered at the same time; more wait in the listening queue."""
+TURNED_AWAY = 1.0
+"""Seconds that one more waits for a place before its connection is closed."""
 PATIENCE = 20.0
 """Seconds that a browser may take to send its request, or to take the answer."""
 LARGEST_FORM = 4096
@@ -54,8 +56,11 @@ class Server:
             request_queue_size = 64
 
             def process_request(self, request: Any, client_address: Any) -> None:
-                slots.acquire()
-                super().process_request(request, client_address)
+                # Not for ever: whoever holds all places must not keep the server from ending.
+                if slots.acquire(timeout=TURNED_AWAY):
+                    super().process_request(request, client_address)
+                else:
+                    self.shutdown_request(request)
 
             def process_request_thread(self, request: Any, client_address: Any) -> None:
                 try:

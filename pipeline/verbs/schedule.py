@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.verbs import schedules
 from pipeline.verbs.common import common, config_argument, emit_json, lake_options, open_lake, say, sets
+from pipeline.verbs.schedules import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,6 +139,10 @@ def start(*, config: str, grace: float, poll: float, once: bool, as_json: bool, 
     name = options["name"] or loaded.name
     spec = _declared(lake, name, str(Path(config).absolute()), options)
     load(config, spec.overrides_at(now()))  # a mistake is told now, not at night
+    if spec.address and spec.address.startswith(("http://", "https://")):
+        from pipeline.jobs import Cluster
+
+        Cluster.at(spec.address)
     _check_clock(ahead_of(lake))
     stop, failed = Stop(), [False]
 
@@ -157,8 +163,10 @@ def start(*, config: str, grace: float, poll: float, once: bool, as_json: bool, 
     )
     _log_to_stderr()
     signalled = _handle_signals(stop)
-    _register(lake, spec)
+    state = _register(lake, spec)
     say(f"schedule {name}: {spec.cron} ({spec.timezone}), in {lake.uri}")
+    if state == "paused":
+        say(f"it is paused: nothing starts before `gristmill schedule resume {name}`")
     daemon.run(once=once)
     if signalled and signalled[0] == "SIGINT":
         return 130
@@ -199,10 +207,10 @@ def _declared(lake: Lake, name: str, config: str, options: dict[str, Any]) -> Sc
     return current.spec
 
 
-def _register(lake: Lake, spec: Schedule) -> None:
+def _register(lake: Lake, spec: Schedule) -> str:
     from pipeline.schedule import book, control
 
-    control.register(lake, spec, book.now())
+    return control.register(lake, spec, book.now()).state
 
 
 def _check_clock(ahead: float) -> None:
@@ -263,119 +271,8 @@ def _line(name: str, event: Event) -> None:
 # Looking and steering
 
 
-def _named(lake: Lake, name: str | None) -> str:
-    """The schedule that is meant: the only one, unless one is named."""
-    from pipeline.schedule import control
-
-    if name is not None:
-        return name
-    every = control.names(lake)
-    if len(every) != 1:
-        known = f": {', '.join(every)}" if every else " yet; `gristmill schedule start` makes one"
-        raise click.UsageError(f"{'Which schedule' if every else 'There is no schedule'}{known}.")
-    return every[0]
-
-
-def _utc(moment: datetime | None) -> str:
-    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
-
-
-@schedule.command(name="list", short_help="List the schedules of a lake.")
-@lake_options
-@common
-def list_(lake_uri: str | None, config: str | None, as_json: bool) -> None:
-    """List the schedules of a lake: times, state, the last fire and the next."""
-    from pipeline.schedule import book, control
-
-    lake = open_lake(lake_uri, config)
-    found = [control.describe(lake, name, book.now()) for name in control.names(lake)]
-    if as_json:
-        emit_json(found)
-        return
-    rows = [
-        [
-            each["schedule"],
-            f"{each['cron']} {each['timezone']}",
-            each["state"],
-            f"{_utc(each['last']['time'])} {each['last']['state']}" if each["last"] else "-",
-            _utc(each["next"]),
-            str(each["queued"]),
-        ]
-        for each in found
-    ]
-    click.echo(_table(["schedule", "times", "state", "last", "next", "queued"], rows))
-
-
-@schedule.command(name="next", short_help="Show the next fire times.")
-@click.argument("name", metavar="[NAME]", required=False)
-@click.option(
-    "--count", type=click.IntRange(1, 10_000), default=5, show_default=True, metavar="N", help="How many."
-)
-@click.option("--cron", metavar="EXPR", help="Of this expression, without a lake.")
-@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="With --cron.")
-@lake_options
-@common
-def next_(
-    *,
-    name: str | None,
-    count: int,
-    cron: str | None,
-    timezone: str,
-    lake_uri: str | None,
-    config: str | None,
-    as_json: bool,
-) -> None:
-    """Show the next fire times of a schedule, in its time zone and in UTC; or try a cron expression."""
-    from pipeline.schedule import book, control
-    from pipeline.schedule.spec import Schedule
-
-    now = book.now()
-    if cron is not None:
-        standing = book.Standing(Schedule(name="trial", cron=cron, timezone=timezone), "active", now, now)
-    else:
-        lake = open_lake(lake_uri, config)
-        standing = control.known(lake, _named(lake, name))
-    coming = control.upcoming(standing, now, count)
-    if as_json:
-        emit_json({"state": standing.state, "fires": coming})
-        return
-    rows = [
-        [f"{each['local']:%a %Y-%m-%d %H:%M %Z}", _utc(each["fire"]), _utc(each["starts"])] for each in coming
-    ]
-    click.echo(_table(["fire", "in UTC", "starts"], rows))
-    if standing.state != "active":
-        say(f"{standing.spec.name} is {standing.state}: none of these starts")
-
-
-@schedule.command(short_help="Show what became of the fires.")
-@click.argument("name", metavar="[NAME]", required=False)
-@click.option(
-    "--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="So many, the newest."
-)
-@lake_options
-@common
-def history(*, name: str | None, limit: int, lake_uri: str | None, config: str | None, as_json: bool) -> None:
-    """Show the fires of a schedule and what became of each, the newest first."""
-    from pipeline.schedule import control
-
-    lake = open_lake(lake_uri, config)
-    found = control.history(lake, _named(lake, name), limit)
-    if as_json:
-        emit_json([each.to_dict() for each in found])
-        return
-    rows = [
-        [
-            _utc(each.time),
-            each.state,
-            str(each.attempt or "-"),
-            f"{(each.ended - each.began).total_seconds():.0f} s" if each.ended and each.began else "-",
-            each.run or "-",
-            (each.config or "-")[:8],
-            each.detail or "",
-        ]
-        for each in found
-    ]
-    click.echo(_table(["fire", "state", "attempt", "took", "run", "config", "detail"], rows))
+for _command in (schedules.list_, schedules.next_, schedules.history):
+    schedule.add_command(_command)
 
 
 def _steering(verb: str, short: str, long: str, told: str) -> Callable[..., None]:
@@ -390,7 +287,7 @@ def _steering(verb: str, short: str, long: str, told: str) -> Callable[..., None
 
         lake = open_lake(lake_uri, config)
         change: Callable[[Lake, str, datetime], Standing] = getattr(control, verb)
-        changed = change(lake, _named(lake, name), book.now())
+        changed = change(lake, named(lake, name), book.now())
         if as_json:
             emit_json({"schedule": changed.spec.name, "state": changed.state})
         else:
@@ -414,7 +311,8 @@ _steering(
 _steering(
     "stop",
     "End the schedulers of a schedule.",
-    "End the schedulers of a schedule, wherever they run, as SIGTERM does. `schedule start` starts it again.",
+    "End the schedulers of a schedule, wherever they run; a run that is going on ends as usual. "
+    "`schedule start` starts it again.",
     "stopped; its schedulers end at their next look at the lake",
 )
 
@@ -435,7 +333,7 @@ def backfill(
     from pipeline.schedule import book, control
 
     lake = open_lake(lake_uri, config)
-    standing = control.known(lake, _named(lake, name))
+    standing = control.known(lake, named(lake, name))
     first, dots, last = span.partition("..")
     try:
         begin = control.instant(first, standing.spec.timezone)
@@ -448,12 +346,3 @@ def backfill(
         return
     left = f"{len(done.left_out)} left out (run, or still due)"
     say(f"{standing.spec.name}: {len(done.queued)} fires queued, {left}")
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    """Columns of equal width."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]
-    )
-    return "\n".join(line.rstrip() for line in lines)

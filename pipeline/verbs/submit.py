@@ -264,6 +264,8 @@ def _token(token_file: str | None) -> str | None:
     from lake.errors import ConfigError
 
     if token_file is None and (given := os.environ.get("RAY_AUTH_TOKEN")):
+        if not _sendable(given.strip()):
+            raise ConfigError("RAY_AUTH_TOKEN holds no token", hint="one line of ASCII letters and digits")
         return given.strip()
     name = token_file or os.environ.get("RAY_AUTH_TOKEN_PATH")
     if name is None:
@@ -276,11 +278,16 @@ def _token(token_file: str | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
         raise ConfigError("the token cannot be read", where=name, why=why) from error
-    if not token or not token.isascii() or not token.isprintable():
+    if not _sendable(token):
         raise ConfigError(
             "the file holds no token", where=name, hint="one line, as in ~/.ray/auth_token on the head"
         )
     return token
+
+
+def _sendable(token: str) -> bool:
+    """Whether it can stand in a header."""
+    return bool(token) and token.isascii() and token.isprintable()
 
 
 def _runtime_env(name: str | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from augment import Policy, Targets, custom
 from augment.engine import cpu
 from augment.ops import Applied, find
 from augment.policy import Choice
+from augment.rng import of_keys
 
 Array = npt.NDArray[Any]
 HERE = __name__
@@ -244,11 +245,33 @@ def test_sizes_and_bits_are_checked(more: dict[str, Any]) -> None:
         policy({"op": "Invert"}).compile([1], **more)
 
 
-def test_places_at_the_very_end() -> None:
-    for size in ((24, 24), (24, 32)):
-        images = np.zeros((1, *size, 3), np.uint8)
-        for name in ("Turn", "ChannelShuffle", "ChannelDrop", "Crop", "Cutout"):
-            cpu.execute(images, [[Applied(name, 0.1, 1.0, 1.0)]])
+def at_the_end(name: str, image: Array) -> Array:
+    """What an op does whose draws x and y are both 1, and whose key is 0, pixel by pixel."""
+    h, w, _ = image.shape
+    made = image.copy()
+    if name == "Turn":
+        return np.rot90(image, 3 if h == w else 2)
+    if name == "ChannelShuffle":
+        return image[:, :, ::-1]
+    if name == "ChannelDrop":
+        made[:, :, 2] = 0
+    elif name == "Cutout":
+        made[h - 1, w - 1] = 128  # of a square of two pixels all others lie outside
+    else:
+        u = float(of_keys(np.zeros((1, 4), np.uint32), 1)[0, 0])
+        aspect = 1 + (2 * u - 1) * (1 / 0.9 - 1) if u >= 0.5 else 1 / (1 / 0.9 - 2 * u * (1 / 0.9 - 1))
+        sx, sy = (0.9 * aspect) ** 0.5, (0.9 / aspect) ** 0.5
+        for y, x in np.ndindex(h, w):  # the part ends where the image does
+            made[y, x] = image[int(h - (h - y - 0.5) * sy), int(w - (w - x - 0.5) * sx)]
+    return made
+
+
+@pytest.mark.parametrize("name", ["Turn", "ChannelShuffle", "ChannelDrop", "Crop", "Cutout"])
+@pytest.mark.parametrize("size", [(24, 24), (24, 32)])
+def test_places_at_the_very_end(name: str, size: tuple[int, int]) -> None:
+    image = PICTURES[0, :, : size[1]]
+    made = cpu.execute(image[None], [[Applied(name, 0.1, 1.0, 1.0)]])
+    assert np.array_equal(made[0], at_the_end(name, image))
 
 
 # --- albumentations -------------------------------------------------------------------------------------

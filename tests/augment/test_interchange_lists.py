@@ -21,6 +21,11 @@ def parameter(choice: Choice, sign: float = 1.0) -> float:
     return float(OPS[choice.op].range("autoaugment").parameter(level, sign if choice.signed else 1.0))
 
 
+def test_a_level_between_the_last_and_none_is_refused() -> None:
+    with pytest.raises(InterchangeError, match=r"lies in 0 \.\. 9, not 9\.5"):
+        load([[("Rotate", 0.5, 9.5)]], "autoaugment")
+
+
 # --- Fast AutoAugment -----------------------------------------------------------------------------------
 
 # Op, level and value as FastAutoAugment/augmentations.py has them: level * (high - low) + low, mirrored or not.
@@ -213,6 +218,7 @@ def test_autoaugment_round_trip(data: list[list[tuple[str, float, int]]]) -> Non
     [
         ([[("Rotat", 0.5, 3)]], "Rotat: the AutoAugment paper has no such op"),
         ([[("Rotate", 0.5, 10)]], r"lies in 0 \.\. 9"),
+        ([[("Rotate", 0.5, -1)]], r"lies in 0 \.\. 9"),
         ([[("Rotate", 1.5, 3)]], "sub-policy 1: .* is not"),
         ([[("Rotate", 0.5)]], "sub-policy 1"),
         ([[("Rotate", 0.5, 3)], []], "sub-policy 2 is not a list"),

@@ -255,6 +255,7 @@ def test_torchvision_round_trip(n: int, m: int, name: str) -> None:
     [
         ("ra(ops=3)", "'ops=3' is none of"),
         ("ra(magnitude=40)", "the magnitude lies in"),
+        ("ra(2, 0, 1)", "two bins or more"),
         ("autoaugment(mnist)", "policies for imagenet"),
         ("ta_wide(interpolation=bicubic)", "nearest or bilinear"),
         ("ra(magnitude=x)", "not supported"),

@@ -60,6 +60,7 @@ def test_every_verb_and_option_is_documented(verb: str) -> None:
             assert all(
                 f"`{name}" in section or name in {"-v", "--verbose", "--json"} for name in parameter.opts
             )
+            assert all(name in section for name in parameter.secondary_opts)
         else:
             assert (parameter.metavar or parameter.human_readable_name).strip("[]").upper() in section
 
@@ -68,10 +69,8 @@ def test_the_documentation_knows_no_other_option() -> None:
     import re
 
     text = (ROOT / "docs" / "cli.md").read_text()
-    known = {name for command in ALL.values() for each in command.params for name in each.opts} | {
-        "--help",
-        "--version",
-    }
+    every = [each for command in ALL.values() for each in command.params]
+    known = {name for each in every for name in (*each.opts, *each.secondary_opts)} | {"--help", "--version"}
     assert set(re.findall(r"`(--[a-z-]+)", text)) <= known
 
 
@@ -328,3 +327,21 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         process.stdout.close()
         assert b"BrokenPipe" not in process.stderr.read()
         assert process.wait() == 0
+
+
+@pytest.mark.parametrize("arguments", [["schema"], ["run", "--json"]])
+def test_a_package_that_another_folder_hides_is_named(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake" / "__init__.py").touch()
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("gristmill")), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": "."},
+    )
+    assert done.returncode == 1
+    told = done.stdout if "--json" in arguments else done.stderr
+    assert f"not ours: lake at {tmp_path / 'lake'}" in told
+    assert "Traceback" not in done.stderr

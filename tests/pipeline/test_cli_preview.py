@@ -308,3 +308,19 @@ def test_a_mask_that_does_not_fit_is_named() -> None:
     assert np.array_equal(shown.original.targets.masks[0], mask)
     with pytest.raises(_BadRowError, match="bad-mask"):
         _previewed({**row, "seg": encode(mask[:4])}, used, "image", 0, 1, None, [])
+
+
+def test_no_control_character_of_a_record_reaches_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = {"text": "one two \x1b[31m three", "label": "a\x1b]0;title\x07\nb"}
+    Path("one.jsonl").write_text(json.dumps(row))
+    swap = "{subpolicies: [[{op: RandomSwap, magnitude: 1.0}]]}"
+    Path("gristmill.yaml").write_text(
+        "name: one\nlake: ./lake\nsource: {lake.Files: {paths: one.jsonl, text: text, label: label}}\n"
+        f"steps:\n  - augment.ApplyText: {{policy: {swap}}}\n"
+    )
+    said = look(load("gristmill.yaml"), epochs=1).render()
+    assert all(line.isprintable() for line in said.split("\n"))
+    assert said.split("\n")[3].startswith("a ]0;title  b  ")

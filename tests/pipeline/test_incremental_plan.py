@@ -254,3 +254,19 @@ def test_a_lake_has_what_the_manifest_says_after_settings_changed_and_files_went
     assert len(rows(typed, "raw")) == 2
     assert len(contents(str(typed / "lake"))["raw"]) == 2
     assert not pipeline(typed, {"stars": "int64"}).plan().changes
+
+
+def test_a_step_that_lacks_its_lexicon_says_so_before_any_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("augment.text.lexicon._search", lambda name: None)
+    eda = "steps.3={augment.ApplyText: {policy: eda}}"
+    pipeline = Pipeline.load(folder / "why.yaml", [eda])
+    for begin in (pipeline.plan, pipeline.run):
+        with pytest.raises(
+            ConfigError, match=r"step 3 augment\.ApplyText: the lexicon 'wordnet' is not"
+        ) as caught:
+            begin()
+        assert "apt-get install wordnet-base" in (caught.value.hint or "")
+    assert not pipeline.lake.table("raw").exists
+    Pipeline.load(folder / "why.yaml").plan()  # its policy takes no synonyms

@@ -184,3 +184,8 @@ def test_the_real_wordnet():
     lexicon = load(sources()["wordnet"] or "")
     assert len(lexicon) > 50_000
     assert "film" in lexicon["movie"]
+
+
+def test_a_word_is_no_synonym_of_itself():
+    lexicon = Lexicon.of({"Good": ["good", "fine"], " film ": ["FILM"], "us": ["US"]})
+    assert lexicon.table.to_pylist() == [{"word": "good", "synonyms": ["fine"]}]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import pickle
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -200,6 +202,25 @@ def test_a_mix_takes_sentences_of_the_same_label_only():
         assert all(part.strip() in f"{text} {other}" for part in new.split("."))
 
 
+@pytest.mark.parametrize("labels", [[1.0, 2.5], [True, False], [1, 2], pa.array([0.5, 1e20])])
+def test_labels_of_any_kind_are_mixed_by(labels):
+    texts = ["Ah one. Ah two. Ah three.", "Be one. Be two. Be three."] * 5
+
+    def mixed(two):
+        kinds = pa.concat_arrays([pa.array(two)] * 5)
+        fitted = fit(texts, ids=range(10), labels=kinds, protect=FREE)
+        return carried_out("SameClassMix", texts, 1.0, fitted=fitted, labels=kinds, ids=range(10)).to_pylist()
+
+    assert mixed(labels) == mixed(sorted(["a", "b"], reverse=labels == [True, False]))
+    assert mixed(labels) != texts
+
+
+def test_labels_of_several_kinds_are_refused():
+    fitted = fit(["Ah one."], ids=[1], labels=["a"])
+    with pytest.raises(SchemaError, match="labels that are not all of one kind"):
+        carried_out("SameClassMix", ["Ah one.", "Be two."], 1.0, fitted=fitted, labels=["a", 1], ids=[1, 2])
+
+
 def test_a_text_is_not_mixed_with_itself_nor_without_a_label():
     texts = ["Ah one. Ah two.", "Be one. Be two."]
     fitted = fit(texts, ids=range(2), labels=["a", "b"])
@@ -384,12 +405,30 @@ def test_one_text_of_a_megabyte(op):
     assert made != text
 
 
-def test_bytes_that_are_no_utf8_do_no_harm():
-    raw = np.frombuffer(b"good \xff\xfe film \xe4\xb8 fast", np.uint8)
-    offsets = pa.py_buffer(np.array([0, len(raw)], np.int32))
-    column = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(raw)])
-    for op in BY_NAME:
-        execute(column, programs(op, 1, 0.5), lexicon=LEXICON, fitted=FITTED_ON, labels=["a"], ids=[1])
+NO_UTF8 = [
+    b"good \xff\xfe film \xe4\xb8 fast. It is \xc3 good film! And \xf0\x9f\x98 fast \x80 it",
+    b"\xe4\xb8. \xe6fast \xf4fast film",
+    b"good\xc2film fast\xf0",
+]
+
+
+def in_their_place(raw):
+    """Every byte that is not UTF-8 as a character that is no letter either."""
+    codecs.register_error(
+        "private", lambda e: ("".join(chr(0xE000 + b) for b in e.object[e.start : e.end]), e.end)
+    )
+    return raw.decode("utf-8", errors="private")
+
+
+@pytest.mark.parametrize("op", BY_NAME)
+def test_bytes_that_are_no_utf8_do_no_harm(op):
+    raw = NO_UTF8 * 20
+    column = pa.array(raw, pa.binary()).view(pa.string())
+    more = {"lexicon": LEXICON, "fitted": FITTED_ON, "labels": ["a"] * len(raw), "ids": range(len(raw))}
+    made = execute(column, programs(op, len(raw), 0.5), **more).view(pa.binary()).to_pylist()
+    known = execute(list(map(in_their_place, raw)), programs(op, len(raw), 0.5), **more).to_pylist()
+    assert list(map(in_their_place, made)) == known
+    assert made != raw
 
 
 def test_every_misprint_is_another_and_short():
@@ -414,3 +453,34 @@ def test_codes_and_names_are_fixed():
             strict=True,
         )
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("op", ["RandomInsertion", "KeyboardNoise", "OcrNoise", "TfIdfInsert"])
+def test_what_stood_together_still_does(op):
+    text = "good film#fast#fast it film@fast good"
+    made = carried_out(op, [text] * 100, 0.5, fitted=FITTED_ON).to_pylist()
+    assert all(new.count("#") == 2 and not re.search(r"\s[#@]", new) for new in made)
+    assert len(set(made)) > 20
+
+
+@pytest.mark.parametrize("op", BY_NAME)
+@pytest.mark.parametrize(
+    ("phrase", "text"),
+    [
+        ("$ 5", "pay for $ 5 now, please. It was $ 5"),
+        ("wow !", "so it is a film wow ! Good, wow !"),
+        ("C ++", "I like C ++ (very much) and good C ++"),
+        ("Yahoo! Inc", "I like Yahoo! Inc very much. It is good. And fast."),
+        ("no. 5", "It is good. Give him no. 5 today. And a film no. 5"),
+        ("good.", "It is good. It is fast. A film is good. Bad film"),
+        ("film@fast", "it is good film@fast not é#b film@fast"),
+    ],
+)
+def test_a_phrase_is_never_split_whatever_stands_at_its_ends(op, phrase, text):
+    protect = Protect(negations=False, numbers=False, entities=False, words=(phrase,))
+    fitted = fit(["Ah one. Ah two."] * 2, ids=[998, 999], labels=["a", "a"], protect=protect)
+    made = execute(
+        [text] * 300, programs(op, 300, 0.6), lexicon=LEXICON, fitted=fitted, labels=["a"] * 300,
+        ids=range(300), protect=protect,
+    ).to_pylist()  # fmt: skip
+    assert {new.count(phrase) for new in made} == {text.count(phrase)}

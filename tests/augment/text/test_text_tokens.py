@@ -8,6 +8,7 @@ import re
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from augment import rng
 from augment.text import Lexicon, Protect, split
 from augment.text.execute import execute
+from lake.errors import SchemaError
 
 CHINESE = Lexicon.of(
     {w: ["甲"] for w in ("电影", "电影院", "影院", "院长", "长江", "江大桥", "大桥", "高兴", "不同", "同意")}
@@ -147,3 +149,8 @@ def test_insertions_do_not_split_what_belongs_together():
         assert made.split().count("XX") == 1
         for whole in ("$50", "New York", "(now)", "三百", "50%"):
             assert whole in made
+
+
+def test_a_dictionary_of_numbers_holds_no_text():
+    with pytest.raises(SchemaError, match="a column of type int64 holds no text"):
+        split(pa.array([1, 2]).dictionary_encode())

@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import ray_nodes
@@ -122,16 +122,20 @@ def test_an_error_in_an_actor_is_told_as_one_in_a_task(runner):
 def test_a_cluster_that_grows_is_waited_for_told_what_comes_and_let_go_at_the_end(made):
     from ray.experimental.internal_kv import _internal_kv_get
 
-    needs = Needs(cpus=1, custom=(("tpu", 1.0),))
-    with ray_nodes.runner(made, autoscaling=True) as grows:
-        grown = threading.Timer(2.0, ray_nodes.add_node, [made], {"resources": {"tpu": 1}})
-        grown.start()
-        results = grows.map(pid_of, range(4), needs)
-        first = next(results)
-        hinted = json.loads(_internal_kv_get(b"autoscaler_resource_request"))
-        assert hinted == [{"CPU": 1, "tpu": 1.0}] * 4
-        assert {index for index, _ in [first, *results]} == set(range(4))
-        assert json.loads(_internal_kv_get(b"autoscaler_resource_request")) == []
+    def hinted():
+        return json.loads(_internal_kv_get(b"autoscaler_resource_request") or "[]")
+
+    needs = Needs(custom=(("tpu", 1.0),))
+    with ray_nodes.runner(made, autoscaling=True) as grows, ThreadPoolExecutor(1) as pool:
+        done = pool.submit(lambda: list(grows.map(pid_of, range(4), needs)))
+        deadline = time.monotonic() + 30
+        while not hinted() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert hinted() == [{"CPU": 1.0, "tpu": 1.0}] * 4
+        assert not done.done()  # no node has it yet
+        ray_nodes.add_node(made, resources={"tpu": 1})
+        assert {index for index, _ in done.result(60)} == set(range(4))
+        assert hinted() == []
 
 
 def test_an_address_where_nobody_listens_is_told_soon():

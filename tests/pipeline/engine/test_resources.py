@@ -22,7 +22,7 @@ BAD = [
         6,
         3,
         "there is no step '2 dedup.MinHash'",
-        "'dedup.MinHash'",
+        "'1 dedup.MinHash'",
     ),
     ("resources:\n  dedup.MinHash: {cpu: 1}\n", 6, 19, "unknown key 'cpu'", "'cpus'"),
     ("resources:\n  dedup.MinHash: {memory: much}\n", 6, 27, "a size such as 2GiB", ""),

@@ -239,3 +239,24 @@ def test_a_silent_socket_of_a_job_that_is_over_ends():
         thread.start()
         assert followed(server.getsockname()[1], timeout=0.1, over=True) == ""
         thread.join()
+
+
+@pytest.mark.parametrize(
+    "address", ["http://me:sesame@head:8265", "http://head?token=sesame", "http://me:sesame@h:99999"]
+)
+def test_a_login_in_an_address_is_not_repeated(address):
+    with pytest.raises(ConfigError) as raised:
+        Cluster.at(address)
+    assert "sesame" not in str(raised.value)
+    assert "//" in str(raised.value)
+
+
+def test_a_token_in_the_environment_that_no_header_can_hold_is_told(monkeypatch):
+    from click.testing import CliRunner
+
+    from pipeline.cli import cli
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "ses\name")
+    done = CliRunner().invoke(cli, ["jobs", "list", "--address", "http://127.0.0.1:9"])
+    assert done.exit_code == 2
+    assert "RAY_AUTH_TOKEN holds no token" in done.output

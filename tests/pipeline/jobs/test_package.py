@@ -97,3 +97,14 @@ def test_what_cannot_be_shipped(tmp_path, monkeypatch):
     monkeypatch.setattr(package, "_MOST", 10)
     with pytest.raises(ConfigError, match="too large"):
         package.workdir("", [], [])
+
+
+def test_hidden_files_beside_a_plugin_stay_here(tmp_path, monkeypatch):
+    """Keys lie in them."""
+    for name in ("__init__.py", ".env", ".aws/credentials", "inner/.secret"):
+        path = tmp_path / "mine_too" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("sesame")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = package.workdir(None, ["mine_too"], [tmp_path / "mine_too"])
+    assert set(names(made)) == {"gristmill_probe.py", "mine_too/__init__.py"}

@@ -1,4 +1,4 @@
-"""Manifests and units: read back strictly, and judged by the programs that they are for where those are here."""
+"""Manifests and units: read back strictly, and judged by what they are for where that is here."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def written(
 
 def options(target: str, **more: Any) -> dict[str, Any]:
     needed: dict[str, Any] = {"image": "registry.example/mill:1"} if target in KUBERNETES else {}
-    if target not in {"rayjob"}:
+    if target != "rayjob":
         needed["cron"] = "30 2 * * *"
     if target == "systemd":
         needed |= {"user": "nobody", "command": "/bin/true"}
@@ -123,7 +123,8 @@ def test_pods_run_unprivileged_with_the_same_configuration(target: str, config: 
 
 
 def test_a_ray_job_is_sized_by_what_the_steps_ask_for(tmp_path: Path) -> None:
-    more = "resources: {dedup.MinHash: {gpus: 1.5, cpus: 6, memory: 40GiB, custom: {fast: 2}}, ingest: {cpus: 7.5}}"
+    asked = "{gpus: 1.5, cpus: 6, memory: 40GiB, custom: {fast: 2}}"
+    more = f"resources: {{dedup.MinHash: {asked}, ingest: {{cpus: 7.5}}}}"
     path = written(tmp_path, more=more)
     _, job = documents(render(path, "rayjob", **options("rayjob", workers=9)))
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")

@@ -146,3 +146,30 @@ def test_dates_are_days_of_the_schedule():
     assert control.instant("2026-03-29T12:00Z", "Europe/Berlin") == datetime(2026, 3, 29, 12, tzinfo=UTC)
     with pytest.raises(ValueError, match="is no time"):
         control.instant("yesterday", "UTC")
+
+
+def _with_jitter(lake: Lake) -> tuple[Schedule, datetime]:
+    """A schedule with a fire whose time has come, but whose jitter has not passed; and that moment."""
+    spec = Schedule(name="late", cron="0 0 * * *", jitter=DAY.total_seconds() - 1)
+    control.register(lake, spec, START)
+    assert spec.due(START + DAY) > START + DAY + timedelta(seconds=1)
+    return spec, START + DAY + timedelta(seconds=1)
+
+
+def test_a_backfill_leaves_a_fire_whose_jitter_has_not_passed_to_the_schedule(lake):
+    """Both would run it."""
+    _, now = _with_jitter(lake)
+    done = control.backfill(lake, "late", START + DAY, START + DAY, now)
+    assert (done.queued, done.left_out) == ((), (START + DAY,))
+
+
+def test_a_fire_whose_jitter_has_not_passed_does_not_vanish_with_the_old_times(lake):
+    spec, now = _with_jitter(lake)
+    control.register(lake, spec.model_copy(update={"cron": "30 0 * * *"}), now)
+    assert states(lake, "late") == ["03-02 skipped"]
+
+
+@pytest.mark.parametrize("text", ["0001-01-01", "9999-12-31"])
+def test_a_day_at_the_end_of_the_calendar_is_no_time(text):
+    with pytest.raises(ValueError, match="is no time"):
+        control.instant(text, "Asia/Tokyo", end=True)

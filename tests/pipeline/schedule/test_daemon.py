@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import pytest
 from killing import children
 from small import write_texts
 
+from lake.errors import StorageError
 from lake.lake import Lake
-from pipeline.schedule import book, control, daemon
+from pipeline.schedule import book, child, control, daemon
 from pipeline.schedule.book import Event, Standing
 from pipeline.schedule.daemon import Daemon, Stop, ahead_of
 from pipeline.schedule.spec import Schedule
@@ -383,3 +385,81 @@ def test_a_backfill_reads_each_its_own_day(project):
     ]
     texts = lake.table("train").to_table()["text"].to_pylist()
     assert sorted(texts) == ["what came on 2026-02-27", "what came on 2026-02-28"]
+
+
+def test_a_process_that_cannot_be_started_is_a_failed_attempt(project):
+    class Full(Scripted):
+        def __call__(self, job: Job) -> Scripted:
+            if not self.jobs:
+                self.jobs.append(job)
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+            return super().__call__(job)
+
+    served = make(project, {"backoff": 0}, work=Full(Outcome(0)))
+    advance(served)
+    served.run(once=True)
+    assert states(served) == ["claimed", "retry", "claimed", "done"]
+    assert "cannot be started" in next(book.events(served.lake, "small", 1)).detail
+
+
+def test_once_does_not_end_well_where_the_lake_is_away(project, monkeypatch):
+    @contextmanager
+    def away(*_: object, **__: object) -> Iterator[None]:
+        raise StorageError("the lake is away")
+        yield
+
+    served = make(project, work=Scripted())
+    advance(served)
+    monkeypatch.setattr(served.lake, "lock", away)
+    with pytest.raises(StorageError):
+        served.run(once=True)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """A cluster where every job succeeds: what was submitted there."""
+    found: list[dict[str, object]] = []
+
+    class Done:
+        id = "a-job"
+
+        def wait(self) -> int:
+            return 0
+
+    def submit(config: object, address: str, token: str | None = None, **options: object) -> Done:
+        found.append(options)
+        return Done()
+
+    monkeypatch.setattr("pipeline.jobs.submit", submit, raising=False)
+    return found
+
+
+class Here(Scripted):
+    """What the process of a run does, in this one."""
+
+    def __call__(self, job: Job) -> Scripted:
+        self.outcomes.append(child.run(job))
+        return super().__call__(job)
+
+
+def test_a_job_of_a_cluster_has_the_options_of_its_schedule(project, sent, monkeypatch):
+    looked_after = []
+    monkeypatch.setattr("pipeline.upkeep.maintain", lambda *_, **__: looked_after.append(True))
+    served = make(project, {"address": "http://head:8265", "workers": 3, "maintain": True}, work=Here())
+    advance(served)
+    served.run(once=True)
+    assert states(served) == ["claimed", "done"]
+    assert sent == [{"once": "20260301T000100Z", "workers": 3}]
+    assert looked_after == [True]
+
+
+def test_a_backfill_of_what_has_run_is_another_job(project, sent):
+    """A job that succeeded under a name is not run again: the fire would be done without a run."""
+    served = make(project, {"address": "http://head:8265"}, work=Here())
+    advance(served)
+    served.run(once=True)
+    fire = NOW.replace(second=0) + timedelta(minutes=1)
+    advance(served, 0.1)
+    control.backfill(served.lake, "small", fire, fire, served.clock.now(), again=True)
+    served.run(once=True)
+    assert [each["once"] for each in sent] == ["20260301T000100Z", "20260301T000100Z-20260301T000136Z"]

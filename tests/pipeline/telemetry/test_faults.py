@@ -8,16 +8,18 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from small import contents, write_texts
 from watching import CONFIG, Recorder, Watched, parsed, value
 
-from lake.errors import EngineError
+from lake.errors import ConfigError, EngineError
 from lake.op import Op
 from lake.schema import no_drops
 from pipeline import Pipeline, telemetry
+from pipeline.telemetry.courier import send
 from pipeline.telemetry.events import RunFailed, RunFinished
 from pipeline.telemetry.lineage import Lineage
 from pipeline.telemetry.live import Live
@@ -244,3 +246,48 @@ def test_a_run_that_waits_for_another_has_not_begun(few) -> None:
         few.run(observers=[recorder])
     assert not any(isinstance(event, RunFailed) for event in recorder.events)
     assert recorder.events == []
+
+
+def test_a_login_is_not_taken_to_where_an_answer_sends(service) -> None:
+    """And no event counts as delivered that became an empty GET on the way."""
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(302)
+            self.send_header("Location", f"{service.url}/taken")
+            self.end_headers()
+
+        do_PUT = do_POST  # noqa: N815  (the server's own name)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        for method in ("POST", "PUT"):
+            with pytest.raises(OSError, match="302") as raised:
+                send(method, f"http://127.0.0.1:{server.server_port}", b"x", {"Authorization": "Bearer sesame"})
+            raised.value.close()
+        server.shutdown()
+    assert service.requests == []
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://host:port", "http://:9091"])
+def test_an_address_that_is_none_is_told_before_the_run(address: str) -> None:
+    for option in ({"lineage": address}, {"metrics": address}):
+        with pytest.raises(ConfigError), telemetry.observing(**option):
+            pass
+
+
+def test_a_host_that_is_none_is_a_warning(few, caplog) -> None:
+    with telemetry.observing(metrics="..:9464") as observers:
+        assert few.run(observers=observers).status == "ok"
+    assert "metrics cannot be served" in caplog.text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_log_on_a_full_disk_is_one_line_and_no_failure(few, capsys) -> None:
+    with telemetry.observing(log_file="/dev/full") as observers:
+        assert few.run(observers=observers).status == "ok"
+    assert capsys.readouterr().err.count("\n") == 1

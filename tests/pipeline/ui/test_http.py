@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -14,8 +15,9 @@ from urllib.parse import quote
 import pytest
 
 from lake import Lake
-from pipeline.ui import Guard, Site
+from pipeline.ui import App, Guard, Server, Site
 from pipeline.ui.app import VIEWS
+from pipeline.ui.server import AT_ONCE
 
 GRISTMILL = str(Path(sys.executable).with_name("gristmill"))
 EVIL = "<script>alert(1)</script>"
@@ -352,3 +354,17 @@ def test_what_is_no_http_does_no_harm(shown) -> None:
     assert shown.get("/healthz").status == 200
     assert shown.get("/drops?" + "a" * 5000).status == 414
     assert shown.get("/drops?" + "&".join(f"a{n}=1" for n in range(60))).status == 400
+
+
+def test_idle_connections_on_all_places_do_not_keep_the_server_from_ending(lake: Lake) -> None:
+    server = Server(App(Site(lake), Guard.of("127.0.0.1", None)), "127.0.0.1", 0)
+    serving = threading.Thread(target=server.run)
+    serving.start()
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(AT_ONCE + 2)]
+    time.sleep(0.3)
+    server.stop()
+    serving.join(0.5)
+    ended = not serving.is_alive()
+    for each in idle:
+        each.close()
+    assert ended
