@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from dedup.match import EDGES, Match
 from dedup.sketch import Piece, piece
+from lake.errors import ConfigError
 from lake.lake import Change, Part, Scratch
 from lake.op import Barrier
 from pipeline.matching.index import Index, Known
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pipeline.stages.stage import Stage
 
 __all__ = ["Decider", "Decision"]
+
+_MOST_ROWS = 2**31 - 1
+"""Of one match: pairs name rows by their numbers, in four bytes."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class Decider:
 
     def _matched(self, at: int, index: Index, earlier: Sequence[pa.Table]) -> Decision:
         """A match: the new parts are sketched, and compared with all."""
+        self._countable(at)
         scratch, name, title = self._scratch(at)
         known = index.known(self.parts)
         new = [part for part in self.parts if part.path not in known.parts]
@@ -152,6 +157,16 @@ class Decider:
             index=index.name,
             digests=emitted.of_rows(state, work.pieces),
         )
+
+    def _countable(self, at: int) -> None:
+        """Raise where a match has more rows than it can number: some would be taken for others."""
+        rows = sum(part.rows for part in self.parts)
+        if rows > _MOST_ROWS:
+            raise ConfigError(
+                f"{rows:,} rows are more than one match numbers, which is {_MOST_ROWS:,}",
+                where=f"{self.stage.source}: step {self.stage.steps[at][0]}",
+                hint="split the sources over several pipelines, each with tables of its own",
+            )
 
     def _asking(self, at: int) -> Context:
         """The context for tasks that sketch: they do the ops before the barrier too."""

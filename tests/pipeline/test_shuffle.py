@@ -17,6 +17,8 @@ from dedup import Cosine, MinHash
 from dedup.match import EDGES, Match, name_edges
 from dedup.shuffle import meet
 from dedup.sketch import piece
+from lake import Files
+from lake.errors import ConfigError
 from lake.ids import content_ids
 from lake.lake import Change, Lake
 from pipeline import Pipeline, engine
@@ -198,3 +200,19 @@ def test_two_matches_of_a_pipeline_leave_the_tables_of_one_process(
     monkeypatch.delenv(IN_PROCESS)
     (tmp_path / "later" / "part-4.jsonl").rename(tmp_path / "texts" / "part-4.jsonl")
     assert run("many") == run("one") != wanted  # the next batch finds what the shuffle left
+
+
+def test_more_rows_than_can_be_numbered_are_refused_before_one_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stages.decide._MOST_ROWS", 40)
+    write_texts(tmp_path / "texts", files=2)
+    made = Pipeline(
+        name="many",
+        lake=str(tmp_path / "lake"),
+        allowed_rejects=0.5,
+        source=Files(paths=str(tmp_path / "texts" / "*.jsonl")),
+        steps=[MinHash(threshold=0.8)],
+    )
+    with pytest.raises(ConfigError, match="rows are more than one match numbers"):
+        made.run()
