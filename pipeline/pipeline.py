@@ -10,6 +10,7 @@ from typing import Any
 
 from lake.errors import ConfigError
 from lake.lake import Lake
+from lake.maintenance import PATIENCE, turn
 from pipeline import __version__, engine
 from pipeline.config import Config, load
 from pipeline.forget.forget import Forgotten, carry_over, forget
@@ -102,6 +103,8 @@ class Pipeline:
             lake.ensure()
             with ExitStack() as held:
                 # The tables too: another pipeline may be about to fill one of them for the first time.
+                with lake.lock(turn(config.name), wait=max(wait, PATIENCE + _A_MOMENT)):
+                    pass  # somebody who tidies up may be waiting for the run before this one
                 until = time.monotonic() + max(wait, _A_MOMENT)
                 for name in (config.name, *sorted(f"table-{each}" for each in tables_of(config))):
                     held.enter_context(lake.lock(name, wait=max(0.0, until - time.monotonic())))

@@ -126,7 +126,7 @@ def maintain(
         dry_run: change nothing, and say what would be done. What follows from a compaction (its old files go,
             some day) is not foreseen.
         force: allow ``files_hours`` below :data:`lake.maintenance.SAFE_HOURS`, while nobody reads.
-        wait: seconds to wait for another maintenance.
+        wait: seconds to wait for another maintenance, and (up to half a minute) for a run that is at a table.
 
     Raises:
         ConcurrentRunError: another maintenance is at work.
@@ -148,7 +148,7 @@ def maintain(
     with ExitStack() as stack:
         if not dry_run:
             stack.enter_context(lake.lock(LOCK, wait=wait))
-        work = _Work(lake, kept, dry_run)
+        work = _Work(lake, kept, dry_run, wait)
         actions = tuple(work.all())
     seconds = round(time.perf_counter() - began, 3)
     return Upkeep(str(lake.uri), dry_run, actions, tuple(work.busy), tuple(work.damaged), seconds)
@@ -179,6 +179,7 @@ class _Work:
     lake: Lake
     kept: Retention
     dry_run: bool
+    wait: float = 0.0
     busy: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     now: float = field(default_factory=time.time)
@@ -253,7 +254,14 @@ class _Work:
             note = f"{before} files into {len(chosen)}"
             if not self.dry_run:
                 try:
-                    merge(self.lake, found, chosen, companions=self._companions, locks=self._owner(name))
+                    merge(
+                        self.lake,
+                        found,
+                        chosen,
+                        companions=self._companions,
+                        locks=self._owners(name),
+                        patience=self.wait,
+                    )
                 except ConcurrentRunError as error:
                     _log.info("%s: %s", name, error.what)
                     self.busy.append(name)
@@ -264,10 +272,16 @@ class _Work:
                     continue
             yield Action("compact", name, note=note)
 
-    def _owner(self, table: str) -> list[str]:
-        """The pipeline whose index a table belongs to."""
+    def _owners(self, table: str) -> list[str]:
+        """The pipelines that fill a table, or to whose index it belongs."""
         index = next((table.removeprefix(p) for p in TABLES if table.startswith(p)), None)
-        return sorted({owner for (owner, _), names in self._indexes().items() if index in names})
+        mine = {owner for (owner, _), names in self._indexes().items() if index in names}
+        mine |= {
+            owner
+            for (owner, _), row in self.last.items()
+            if json.loads(row["report"])["inputs"]["target"] == table
+        }
+        return sorted(mine)
 
     def _indexes(self) -> dict[tuple[str, str], list[str]]:
         return {key: json.loads(row["report"]).get("indexes", []) for key, row in self.last.items()}

@@ -8,17 +8,19 @@ All of it at once, for a whole lake: :func:`pipeline.upkeep.maintain`.
 
 from lake.maintenance.checking import Finding, verify
 from lake.maintenance.cleaning import SAFE_HOURS, check_age, vacuum
-from lake.maintenance.compaction import LOCK, Compaction, compact
+from lake.maintenance.compaction import LOCK, PATIENCE, Compaction, compact, turn
 from lake.maintenance.retention import Retention
 
 __all__ = [
     "LOCK",
+    "PATIENCE",
     "SAFE_HOURS",
     "Compaction",
     "Finding",
     "Retention",
     "check_age",
     "compact",
+    "turn",
     "vacuum",
     "verify",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,10 +18,24 @@ from lake.delta.scan import part_tables
 from lake.delta.snapshot import Snapshot
 from lake.lake import Lake
 
-__all__ = ["LOCK", "TARGET_BYTES", "Compaction", "Companions", "Group", "compact", "groups", "merge", "rewrite"]
+__all__ = [
+    "LOCK",
+    "PATIENCE",
+    "TARGET_BYTES",
+    "Compaction",
+    "Companions",
+    "Group",
+    "compact",
+    "groups",
+    "merge",
+    "rewrite",
+    "turn",
+]
 
 LOCK = "maintenance"
 """The lock of whoever maintains a lake."""
+PATIENCE = 30.0
+"""Seconds that a compaction waits at most for the run that is at its table, and the next run for its turn."""
 TARGET_BYTES = 128 << 20
 """The size of file that a compaction aims at."""
 
@@ -126,6 +141,7 @@ def merge(
     *,
     companions: Companions = lambda _group, _made: (),
     locks: Sequence[str] = (),
+    patience: float = 0.0,
 ) -> Compaction:
     """Carry out a compaction. The caller holds :data:`LOCK`.
 
@@ -138,7 +154,9 @@ def merge(
         found: the table as it is.
         chosen: what becomes one part each.
         companions: parts of other tables that are to follow in the same commit.
-        locks: further locks, of the pipelines that replace parts of the table.
+        locks: further locks, of the pipelines that fill the table or replace parts of it.
+        patience: seconds to wait for a run that is at the table, at most :data:`PATIENCE`; the next run of the
+            pipeline then waits for its turn. Where runs follow each other without a pause, it would never come.
 
     Raises:
         ConcurrentRunError: a run is at the table, or replaced its parts meanwhile; nothing is changed.
@@ -146,7 +164,8 @@ def merge(
     if not chosen:
         return _NOTHING
     names = _locks(found.name, chosen, locks)
-    with _held(lake, names):
+    patience = min(patience, PATIENCE)
+    with _held(lake, names, patience):
         pass  # not worth writing a byte while a run is at it
     made = [rewrite(lake, found, group) for group in chosen]
     along = [pair for group, part in zip(chosen, made, strict=True) for pair in companions(group, part)]
@@ -157,7 +176,7 @@ def merge(
     ]
     app = f"compact/{found.name}"
     last = lake.table(found.name).transaction_version(app)
-    with _held(lake, names):
+    with _held(lake, names, patience):
         versions = lake.commit(changes, app=app, version=0 if last is None else last + 1)
     old = [part for change in changes for part in change.remove]
     new = [part for change in changes for part in change.add]
@@ -172,11 +191,27 @@ def _locks(table: str, chosen: Sequence[Group], more: Sequence[str]) -> list[str
     return [*sorted(pipelines | set(more)), f"table-{table}"]
 
 
-def _held(lake: Lake, names: Sequence[str]) -> ExitStack:
-    """Hold all of these, or none; never wait: it is the runs that go first."""
-    with ExitStack() as stack:
+def turn(pipeline: str) -> str:
+    """The lock that a run of a pipeline passes through before it takes its own.
+
+    Whoever holds it is the next one, as soon as the run that is at work has ended.
+    """
+    return f"turn.{pipeline}"
+
+
+def _held(lake: Lake, names: Sequence[str], patience: float) -> ExitStack:
+    """Hold all of these, or none."""
+    until = time.monotonic() + patience
+
+    def wait() -> float:
+        return max(0.0, until - time.monotonic())
+
+    with ExitStack() as stack, ExitStack() as turns:
+        for name in names if patience else ():
+            if not name.startswith("table-"):
+                turns.enter_context(lake.lock(turn(name), wait=wait()))
         for name in names:
-            stack.enter_context(lake.lock(name))
+            stack.enter_context(lake.lock(name, wait=wait()))
         return stack.pop_all()
 
 

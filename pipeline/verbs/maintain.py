@@ -85,9 +85,10 @@ def maintain() -> None:
 @click.option(
     "--wait",
     type=click.FloatRange(min=0),
-    default=0.0,
+    default=30.0,
+    show_default=True,
     metavar="SECONDS",
-    help="Wait so long for another maintenance of the lake.",
+    help="Wait so long for another maintenance of the lake, and (up to 30 s) for a run that is at a table.",
 )
 @_FORCE
 @common

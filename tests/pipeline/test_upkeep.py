@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from pipeline.cli import cli
 from pipeline.config.model import Sink
 from pipeline.filters import Length
 from pipeline.matching.index import FOLLOWING
+from pipeline.plan import Plan
+from pipeline.run import Run
 from pipeline.upkeep import Upkeep, maintain, worth_compacting
 
 NOW = Retention(files_hours=0, log_days=0, runs_days=0, reports_days=0, trials_days=0, locks_days=0)
@@ -264,3 +268,34 @@ def test_on_the_command_line(eight: Pipeline) -> None:
     vacuum = ["maintain", "vacuum", "--lake", lake.uri, "--keep-hours", "0"]
     assert CliRunner().invoke(cli, vacuum).exit_code == 1
     assert CliRunner().invoke(cli, [*vacuum, "--force"]).exit_code == 0
+
+
+def test_a_compaction_gets_its_turn_among_runs_that_follow_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A schedule that is always behind leaves no pause between two runs: small files must not pile up."""
+    made = grown(tmp_path, 9)
+    plain, ended = Run.execute, threading.Event()
+
+    def slow(run: Run, plan: Plan) -> dict[str, Any]:
+        time.sleep(0.4)
+        return plain(run, plan)
+
+    monkeypatch.setattr(Run, "execute", slow)
+
+    def follow() -> None:
+        while not ended.is_set():
+            made.run(wait=60)
+
+    with ThreadPoolExecutor(1) as pool:
+        runs_on = pool.submit(follow)
+        time.sleep(0.2)
+        try:
+            said = maintain(made.lake, NOW, force=True, wait=20)
+        finally:
+            ended.set()
+        runs_on.result()
+    assert said.busy == ()
+    joined = {action.where: action.note for action in said.actions if action.what == "compact"}
+    assert joined["raw"] == "9 files into 1"
+    assert verify(made.lake) == []
