@@ -75,6 +75,7 @@ class Drops:
         searched: rows that were looked at up to here.
         total: rows of the ledger at ``version``.
         whole: false where time ran out before the page was full.
+        pending: while the rows are being counted.
     """
 
     rows: list[Drop]
@@ -85,6 +86,7 @@ class Drops:
     searched: int
     total: int
     whole: bool
+    pending: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON shows it."""
@@ -105,15 +107,16 @@ def drops(site: Site, at: Place | None = None, keep: Mapping[str, str] | None = 
         return Drops([], [], 0, 0, None, 0, 0, whole=True)
     columns = (*_COLUMNS, *(_CONTENT if site.show_content else ()))
     found = page(table, at, columns, keep=keep, size=size)
-    counted = site.memory.soon(("drops", found.version), lambda: _counts(site, found.version)) or ([], 0)
+    counted = site.memory.soon(("drops", found.version), lambda: _counts(site, found.version))
     return Drops(
         [_drop(row) for row in found.rows],
-        *counted,
+        *(counted or ([], 0)),
         found.version,
         found.next,
         found.searched,
         found.total,
         found.whole,
+        pending=counted is None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -120,8 +121,22 @@ def test_drops_are_the_ledger(site: Site) -> None:
         assert (row.value, row.twin, row.label) == (wanted["value"], wanted["twin"], wanted["label"])
 
 
+def test_drops_are_shown_while_they_are_counted(lake: Lake) -> None:
+    busy, go = Site(lake), threading.Event()
+    names = ("one", "two")
+    for name in names:
+        assert busy.memory.soon(name, go.wait, 0) is None  # all that works in the background is taken
+    early = drops.drops(busy)
+    assert early.pending and early.rows and not early.counts and early.counted == 0
+    go.set()
+    assert all(busy.memory.soon(name, go.wait, 20) for name in names)
+    late = soon(lambda: drops.drops(busy))
+    assert late.rows == early.rows
+    assert late.counted == late.total == sum(count.rows for count in late.counts)
+
+
 def test_drops_by_rule(site: Site) -> None:
-    every = drops.drops(site, size=1000)
+    every = soon(lambda: drops.drops(site, size=1000))
     counts = Counter((row.pipeline, row.stage, row.step, row.rule) for row in every.rows)
     assert every.counted == every.total
     assert {(c.pipeline, c.stage, c.step, c.rule): c.rows for c in every.counts} == counts
