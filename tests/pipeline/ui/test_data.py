@@ -127,7 +127,10 @@ def test_drops_are_shown_while_they_are_counted(lake: Lake) -> None:
     for name in names:
         assert busy.memory.soon(name, go.wait, 0) is None  # all that works in the background is taken
     early = drops.drops(busy)
-    assert early.pending and early.rows and not early.counts and early.counted == 0
+    assert early.pending
+    assert early.rows
+    assert not early.counts
+    assert early.counted == 0
     go.set()
     assert all(busy.memory.soon(name, go.wait, 20) for name in names)
     late = soon(lambda: drops.drops(busy))
