@@ -121,9 +121,10 @@ class Lake:
     def _check_empty(self) -> None:
         if self.storage.local and Path(self.uri).is_file():
             raise NotALakeError("this is a file", where=self.uri, hint="name a folder")
+        # Another process may make the lake meanwhile: the marker is its first file, so it is looked for last.
+        folders = self.storage.folders()
         files = [entry.path for entry in self.storage.entries(recursive=False)]
-        others = [*self.storage.folders(), *(path for path in files if not path.startswith(TEMPORARY))]
-        # Another process may have made the lake since we looked for the marker.
+        others = [*folders, *(path for path in files if not path.startswith(TEMPORARY))]
         if others and MARKER not in others:
             raise NotALakeError(
                 f"the folder is not empty and has no {MARKER}",

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from lake.errors import ConcurrentRunError, StorageError
 from lake.storage import TEMPORARY, Storage, guard
@@ -57,7 +58,22 @@ def lock(storage: Storage, name: str, *, wait: float = 0.0) -> Iterator[None]:
 
 def _me() -> bytes:
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}).encode()
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "space": _space(), "since": since}
+    return json.dumps(who).encode()
+
+
+def _space() -> str | None:
+    """Where a process's number means something: the namespace of this boot; containers have one each."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116  (a link into no file system)
+    except OSError:
+        return None  # no Linux
+
+
+def _here(who: dict[str, Any]) -> bool:
+    """Whether the holder's process, if there still is one, is among those that this one sees."""
+    return bool(who["host"] == socket.gethostname() and who.get("space") == _space())
 
 
 def _taken(storage: Storage, name: str, holder: bytes, path: str) -> ConcurrentRunError:
@@ -120,8 +136,8 @@ def _inode(file: Path) -> int | None:
 def holders(storage: Storage) -> list[tuple[str, float]]:
     """Who is at work: the name of each lock that is held, and since when, in seconds since the epoch.
 
-    Never short of one; a holder that died on another machine of a shared disk is listed until its lock is
-    taken again.
+    Never short of one; a holder that died on another machine or in another container that shares the disk is
+    listed until its lock is taken again.
     """
     found = []
     for path in _names(storage):
@@ -129,7 +145,7 @@ def holders(storage: Storage) -> list[tuple[str, float]]:
         holder = storage.claimed(path) if storage.local else last and storage.claimed(f"{path}/{last:012d}")
         with suppress(ValueError, KeyError, TypeError):
             who = json.loads(holder or b"")
-            if who["host"] != socket.gethostname() or _alive(int(who["pid"])):
+            if not _here(who) or _alive(int(who["pid"])):
                 found.append((path.rpartition("/")[2], datetime.fromisoformat(who["since"]).timestamp()))
     return found
 

@@ -106,9 +106,10 @@ class Parcel:
         code, folder = self.files
         found = {**self.options.runtime_env, "working_dir": folder.uri, "py_modules": [code.uri]}
         if self.options.install:
-            already = found.get("pip", [])
-            packages = already.get("packages", []) if isinstance(already, Mapping) else already
-            found["pip"] = [*packages, *package.requirements()]
+            already = found.get("pip") or []
+            more = dict(already) if isinstance(already, Mapping) else {"packages": already}
+            packages = [*(more.get("packages") or []), *package.requirements()]
+            found["pip"] = {**more, "packages": packages}
         return found
 
     def send(self, cluster: Cluster, attempt: int) -> Job:
@@ -117,7 +118,7 @@ class Parcel:
         if self.options.env:
             name, kept = secrets.packed(secrets.collect(self.options.env))
             cluster.upload(name, kept)
-            env["env_vars"] = {**env.get("env_vars", {}), secrets.NAMED: name}
+            env["env_vars"] = {**(env.get("env_vars") or {}), secrets.NAMED: name}
             env["worker_process_setup_hook"] = secrets.HOOK
         request: dict[str, Any] = {
             "entrypoint": shlex.join(self.command),

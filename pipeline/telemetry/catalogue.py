@@ -49,7 +49,7 @@ LIVE = (
 """What only a living run knows."""
 
 STANDING = (
-    Metric("lake_up", "1 if the lake could be read, else 0."),
+    Metric("lake_up", "1 if there is a lake and it can be read, else 0."),
     Metric("table_rows", "Rows of a table's newest version.", ("table",)),
     Metric("table_bytes", "Bytes of a table's newest version.", ("table",)),
     Metric("table_files", "Files of a table's newest version.", ("table",)),

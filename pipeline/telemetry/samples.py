@@ -69,7 +69,7 @@ def text(samples: Iterable[Sample]) -> bytes:
     """The samples in Prometheus' text format.
 
     >>> print(text([Sample("lake_up", 1.0, {"lake": "/data/lake"})]).decode(), end="")
-    # HELP gristmill_lake_up 1 if the lake could be read, else 0.
+    # HELP gristmill_lake_up 1 if there is a lake and it can be read, else 0.
     # TYPE gristmill_lake_up gauge
     gristmill_lake_up{lake="/data/lake"} 1.0
     """

@@ -32,7 +32,7 @@ def standing(lake: Lake, *, pipeline: str | None = None, prices: Prices = _NO_PR
     """All samples of a lake.
 
     Args:
-        lake: the lake; one that does not exist yet has none but ``lake_up``.
+        lake: the lake; one that does not exist yet has none but ``lake_up 0``.
         pipeline: this one alone, and its tables; all where none is named.
         prices: for the cost; nothing without.
 
@@ -42,7 +42,8 @@ def standing(lake: Lake, *, pipeline: str | None = None, prices: Prices = _NO_PR
     uri = {"lake": plain_uri(str(lake.uri))}
     reports = last_reports(lake, pipeline)
     targets = {report["inputs"]["target"] for _, report in reports.values()}
-    for name in lake.tables():
+    tables = lake.tables()
+    for name in tables:
         if pipeline is None or name in targets:
             yield from _table(lake, name, uri)
     for (owner, stage), (row, report) in reports.items():
@@ -59,7 +60,7 @@ def standing(lake: Lake, *, pipeline: str | None = None, prices: Prices = _NO_PR
         yield from _pipeline(lake, mine, prices, {**uri, "pipeline": owner})
     for owner, modified in newest_files(lake, pipeline).items():
         yield Sample("newest_file_time_seconds", modified, {**uri, "pipeline": owner})
-    yield Sample("lake_up", 1.0, uri)
+    yield Sample("lake_up", float(bool(tables)), uri)
 
 
 def _table(lake: Lake, name: str, uri: Mapping[str, str]) -> Iterator[Sample]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -252,8 +253,17 @@ _FIXED: dict[str, Callable[[], Response]] = {
 
 
 def _json(status: int, value: object) -> Response:
-    text = json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False)
+    text = json.dumps(_finite(value), ensure_ascii=False, default=_plain, allow_nan=False)
     return Response(status, text.encode("utf-8", "replace"), JSON)
+
+
+def _finite(value: object) -> object:
+    """The value with null for the numbers that JSON has no word for: a rule may have measured NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: object) -> object:

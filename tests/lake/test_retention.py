@@ -252,6 +252,16 @@ def test_parts_of_tables_that_never_came_to_be_go(lake: Lake) -> None:
     assert delete(lake, homeless(lake, cutoff), cutoff) == ["_bands_x/lost.parquet"]
 
 
+def test_a_holder_in_another_container_is_at_work_whatever_its_number_means_here(lake: Lake) -> None:
+    with locks.lock(lake.storage, "run"):
+        file = Path(lake.uri, locks.FOLDER, "run")
+        who = json.loads(file.read_text())
+        file.write_text(json.dumps(who | {"pid": 2**22 + 1}))  # above any number that the kernel gives
+        assert locks.holders(lake.storage) == []
+        file.write_text(json.dumps(who | {"pid": 2**22 + 1, "space": "another"}))
+        assert [name for name, _ in locks.holders(lake.storage)] == ["run"]
+
+
 def test_what_a_run_that_is_at_work_has_staged_stays_however_old(lake: Lake) -> None:
     put(lake, "p", 1)
     holder = subprocess.Popen(

@@ -13,14 +13,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 import lake as lake_package
+from lake.delta import locks
 from lake.errors import ConcurrentRunError, LakeError, NotALakeError, StorageError
 from lake.lake import MARKER, Lake
-from lake.storage import TEMPORARY, guard, open_storage
+from lake.storage import TEMPORARY, Storage, guard, open_storage
 
 ROOT = Path(lake_package.__file__).parents[1]
 
@@ -169,6 +171,26 @@ def test_a_file_is_no_lake(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     with pytest.raises(NotALakeError, match="is a file"):
         Lake(tmp_path / "f").ensure()
+
+
+@pytest.mark.parametrize("moment", ["entries", "folders"])
+def test_a_lake_that_another_process_makes_in_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    lake, other = Lake(tmp_path / "lake"), Lake(tmp_path / "lake")
+    looks = getattr(type(lake.storage), moment)
+
+    def look(storage: Storage, *args: Any, **options: Any) -> Any:
+        found = looks(storage, *args, **options)
+        if storage is lake.storage:
+            other.ensure()
+            with locks.lock(other.storage, "run"):
+                pass
+        return found
+
+    monkeypatch.setattr(type(lake.storage), moment, look)
+    lake.ensure()
+    assert lake.tables() == []
 
 
 @pytest.mark.parametrize("marker", ["", "{}", '{"format": "x"}', "[]"])

@@ -92,10 +92,22 @@ def test_secrets_are_in_nothing_that_is_kept(remote, monkeypatch):
     assert json.loads(data) == {"KEY": "hush-hush"}
 
 
-def test_installing_adds_to_what_the_user_installs(remote):
-    packages = prepare(remote, Options(install=True, runtime_env={"pip": ["mine"]})).environment()["pip"]
-    assert packages[0] == "mine"
-    assert any(each.startswith("deltalake") for each in packages)
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (["mine"], {"packages": ["mine"]}),
+        ({"packages": ["mine"], "pip_check": False}, {"packages": ["mine"], "pip_check": False}),
+        ({"packages": None, "pip_version": "==25.3"}, {"packages": [], "pip_version": "==25.3"}),
+        (None, {"packages": []}),
+    ],
+)
+def test_installing_adds_to_what_the_user_installs(remote, given, kept):
+    found = prepare(remote, Options(install=True, runtime_env={"pip": given})).environment()["pip"]
+    ours = found.pop("packages")
+    packages = kept.pop("packages")
+    assert found == kept
+    assert ours[: len(packages)] == packages
+    assert any(each.startswith("deltalake") for each in ours[len(packages) :])
 
 
 @pytest.mark.parametrize(

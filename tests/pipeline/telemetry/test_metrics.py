@@ -147,7 +147,8 @@ def test_a_lake_that_is_none_is_down(tmp_path: Path, caplog) -> None:
 
 
 def test_a_lake_that_is_not_there_yet_is_up_and_empty(tmp_path: Path) -> None:
-    assert [each.name for each in Standing(Lake(tmp_path / "none")).samples()] == ["lake_up"]
+    samples = Standing(Lake(tmp_path / "none")).samples()
+    assert [(each.name, each.value) for each in samples] == [("lake_up", 0.0)]
 
 
 def test_a_push_gateway_gets_one_group_a_pipeline(watched: Watched, service) -> None:

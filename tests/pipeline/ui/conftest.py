@@ -22,7 +22,7 @@ from small import write_pictures, write_texts
 
 from lake import Lake
 from pipeline import Pipeline
-from pipeline.ui import App, Guard, Server, Site
+from pipeline.ui import App, Guard, Server, Site, paging
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SILENCE = 30.0  # seconds after which the browser counts as stuck
@@ -118,6 +118,14 @@ def serving(site: Site, guard: Guard | None = None, host: str = "127.0.0.1") -> 
         server.stop()
         thread.join(10)
         assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _unhurried() -> Iterator[None]:
+    """A page finds its rows however busy this machine is; what a hurried one does is asked for by its tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paging, "SECONDS", 60.0)
+        yield
 
 
 @pytest.fixture(scope="session")

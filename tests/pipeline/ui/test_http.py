@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from lake import Lake
 from pipeline.ui import App, Guard, Server, Site
-from pipeline.ui.app import VIEWS
+from pipeline.ui.app import VIEWS, _json
 from pipeline.ui.server import AT_ONCE
 
 GRISTMILL = str(Path(sys.executable).with_name("gristmill"))
@@ -52,6 +53,11 @@ class Strict(HTMLParser):
             return
         if not self.open or self.open.pop() != tag:
             self.bad.append(f"/{tag}")
+
+
+def test_a_measure_that_is_no_number_is_null_in_json() -> None:
+    body = _json(200, {"rows": [{"value": float("nan"), "threshold": 1.5}], "at": (float("inf"), 2)}).body
+    assert json.loads(body) == {"rows": [{"value": None, "threshold": 1.5}], "at": [None, 2]}
 
 
 def crawl(served) -> dict[str, str]:
