@@ -112,22 +112,26 @@ def digest(lake: Path) -> str:
     for name in sorted(opened.tables()):
         if name != "_runs":
             rows = sorted(
-                json.dumps(row, sort_keys=True, default=str)
+                json.dumps(row, sort_keys=True, default=_short)
                 for row in opened.table(name).to_table().to_pylist()
             )
             whole.update(json.dumps([name, rows]).encode())
     return whole.hexdigest()
 
 
-def timed(folder: Path, name: str, place: Callable[[], Any]) -> tuple[dict[str, float], str]:
-    """The passes of one run, and the digest of its tables."""
+def _short(value: object) -> str:
+    return hashlib.blake2b(value).hexdigest() if isinstance(value, bytes) else str(value)
+
+
+def timed(folder: Path, name: str, place: Callable[[], Any]) -> dict[str, float]:
+    """The passes of one run."""
     shutil.rmtree(folder / "lake", ignore_errors=True)
     with place() as runner:
         clock = Clock()
         Pipeline.load(folder / "scaling.yaml").run(runner=runner, progress=clock)
         clock.finish()
     print(f"{name}: {sum(clock.seconds.values()):.1f} s", file=sys.stderr)
-    return dict(clock.seconds), digest(folder / "lake")
+    return dict(clock.seconds)
 
 
 def compare(texts: int, pictures: int, parts: int, rounds: int) -> None:
@@ -146,10 +150,11 @@ def compare(texts: int, pictures: int, parts: int, rounds: int) -> None:
         size = drawn_texts(folder / "texts", texts) + drawn_pictures(folder / "pictures", pictures)
         (folder / "scaling.yaml").write_text(CONFIG.replace("SPLIT", str(size // parts)))
         timed(folder, "warm-up", places["local, 2 cores"])
-        for _ in range(rounds):
+        for number in range(rounds):
             for place, start in places.items():
-                seconds, found = timed(folder, place, start)
-                digests.add(found)
+                seconds = timed(folder, place, start)
+                if number == 0:  # it takes as long as the run
+                    digests.add(digest(folder / "lake"))
                 before = best.setdefault(place, seconds)
                 best[place] = {each: min(took, before.get(each, took)) for each, took in seconds.items()}
     if len(digests) != 1:
@@ -164,20 +169,25 @@ def _print(best: dict[str, dict[str, float]], texts: int, pictures: int, size: i
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.\n")
     print("| seconds | " + " | ".join(names) + " | efficiency, local | efficiency, Ray | Ray, simulated |")
     print("|---|" + "---|" * (len(names) + 3))
-    for each in [*best[names[0]], "all"]:
+    thought = {each: _thought(each, best[names[2]][each]) for each in best[names[0]]}
+    thought["all"] = sum(thought.values())
+    for each in thought:
         row = [sum(best[n].values()) if each == "all" else best[n].get(each, float("nan")) for n in names]
         shown = " | ".join(f"{seconds:.2f}" for seconds in row)
-        shares = (row[0] / 2 / row[1], row[2] / 2 / row[3], _thought(each, row[2]))
+        shares = (row[0] / 2 / row[1], row[2] / 2 / row[3], row[2] / 2 / thought[each])
         print(f"| {each} | {shown} | " + " | ".join(f"{share:.0%}" for share in shares) + " |")
 
 
 def _thought(name: str, seconds: float) -> float:
-    """The efficiency that the simulator of `gristmill size` gives for the second core, from the time on one."""
+    """The seconds on two cores that the simulator of `gristmill size` gives, from those on one."""
     if not name.endswith(")"):
-        return 0.5  # one task, or the driver
+        return seconds  # one task, or the driver
     tasks = int(name.rpartition("(")[2].rstrip(")"))
-    two = Cluster(nodes=1, cores=2, start=0.0, failures=0.0)
-    return seconds / 2 / simulate([Pass(name, tasks, seconds / tasks, 0.0)], two).seconds
+    plan = [Pass(name, tasks, seconds / tasks, 0.0)]
+    one, two = (
+        simulate(plan, Cluster(nodes=1, cores=cores, start=0.0, failures=0.0)).seconds for cores in (1, 2)
+    )
+    return seconds * two / one
 
 
 def _nothing(item: tuple[int, bytes]) -> bytes:

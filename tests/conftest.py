@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,15 @@ from small import write_corpus
 settings.register_profile("searching", deadline=None)
 settings.register_profile("landing", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("GRISTMILL_EXAMPLES", "searching"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with the longest tests first, so that no worker is left alone with one at the end."""
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        kinds = {mark.name for mark in item.iter_markers()}
+        seconds[item.path] += 20 if kinds & {"ray", "slow"} else 1
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ checkpoints, sketches, scratch.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,8 +21,9 @@ from pipeline.forget.scrub import named_in
 __all__ = ["Proof", "Search", "prove"]
 
 _DIGITS = 32
-_RUN = re.compile(rb"[0-9a-f]{32,}")
-_BLOCK = 16 << 20
+_BLOCK = 4 << 20
+_HEX = np.zeros(256, np.bool_)
+_HEX[list(b"0123456789abcdef")] = True
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Search:
                 schema = file.schema_arrow
                 names = named_in(schema)
                 own = entry.path.startswith("_") or "/_delta_log/" in entry.path
-                other = [] if not own else [each.name for each in schema if each.name not in names]
+                other = [each.name for each in schema if own and each.name not in names and _writes(each.type)]
                 for group in range(file.num_row_groups):
                     rows = file.read_row_group(group, columns=[*names, *other])
                     if any(self._any(rows.column(name).unique().to_pylist()) for name in names):
@@ -101,7 +102,25 @@ class Search:
         return False
 
     def _named(self, data: bytes) -> bool:
-        return any(self._any({*_windows(run.group())}) for run in _RUN.finditer(data))
+        return any(self._any({*_windows(run)}) for run in _runs(data))
+
+
+def _writes(kind: pa.DataType) -> bool:
+    """Whether values of a type may hold words: a column of numbers names nobody."""
+    if kind.num_fields:
+        return any(_writes(kind.field(number).type) for number in range(kind.num_fields))
+    if pa.types.is_dictionary(kind):
+        return _writes(kind.value_type)
+    return not (pa.types.is_primitive(kind) or pa.types.is_null(kind))
+
+
+def _runs(data: bytes) -> Iterator[bytes]:
+    """The longest runs of hexadecimal digits, those that are long enough for an id."""
+    others = np.flatnonzero(~_HEX[np.frombuffer(data, np.uint8)])
+    ends = np.append(others, len(data))
+    starts = np.concatenate([[0], others + 1])
+    for number in np.flatnonzero(ends - starts >= _DIGITS):
+        yield data[starts[number] : ends[number]]
 
 
 def _windows(run: bytes) -> Iterator[str]:
