@@ -45,7 +45,7 @@ data: .venv/.core ## fetch the larger public data sets into the cache (see confi
 
 .PHONY: test
 test: .venv/.dev ## all tests but those of `make test-soak`
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not soak'
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not soak'
 
 .PHONY: test-soak
 test-soak: .venv/.dev ## the tests that take minutes each: half an hour of constant load, clusters that lose nodes
@@ -78,7 +78,7 @@ test-integrations: $(OTHERS)/airflow/.made $(OTHERS)/dagster/.made ## the tests 
 
 .PHONY: test-quick
 test-quick: .venv/.dev ## the tests that take less than ten seconds each, without Ray
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not ray and not soak'
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not slow and not ray and not soak'
 
 .PHONY: lint
 lint: .venv/.dev ## ruff: rules and format

@@ -171,10 +171,10 @@ def _print(best: dict[str, dict[str, float]], texts: int, pictures: int, size: i
     print("|---|" + "---|" * (len(names) + 3))
     thought = {each: _thought(each, best[names[2]][each]) for each in best[names[0]]}
     thought["all"] = sum(thought.values())
-    for each in thought:
+    for each, simulated in thought.items():
         row = [sum(best[n].values()) if each == "all" else best[n].get(each, float("nan")) for n in names]
         shown = " | ".join(f"{seconds:.2f}" for seconds in row)
-        shares = (row[0] / 2 / row[1], row[2] / 2 / row[3], row[2] / 2 / thought[each])
+        shares = (row[0] / 2 / row[1], row[2] / 2 / row[3], row[2] / 2 / simulated)
         print(f"| {each} | {shown} | " + " | ".join(f"{share:.0%}" for share in shares) + " |")
 
 

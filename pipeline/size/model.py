@@ -79,7 +79,7 @@ class Cluster:
     price: float = 0.8
     bandwidth: float = 1.25e9
     storage: float = 100e9
-    dispatch: float = 0.001
+    dispatch: float = 0.0015
     per_part: float = 0.002
     start: float = 10.0
     spread: float = 0.25
