@@ -19,7 +19,7 @@ def start(corpus: Path, lake: Path, where: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
 
-def finish(process: subprocess.Popen, patience: float = 60) -> str:
+def finish(process: subprocess.Popen, patience: float = 300) -> str:
     out, err = process.communicate(timeout=patience)
     assert process.returncode == 0, err.decode()
     return out.decode().strip()
