@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,12 +14,20 @@ if TYPE_CHECKING:
 
 __all__ = ["maintain"]
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 WORK = 4
 """Exit code of ``run --dry-run --detailed-exitcode`` where there is something to do, as of ``plan``."""
 
 _FORCE = click.option(
     "--force", is_flag=True, help="Allow less than an hour. Only while nobody reads older versions."
 )
+
+
+def _least(flag: str, default: float, help: str, least: int = 0) -> Callable[[F], F]:  # noqa: A002  (click's word)
+    """An option that takes a number from ``least`` on: a whole one where its default is."""
+    kind = click.IntRange(min=least) if isinstance(default, int) else click.FloatRange(min=least)
+    return click.option(flag, type=kind, default=default, show_default=True, metavar="N", help=help)
 
 
 @click.group(short_help="Compact, vacuum or verify a lake.")
@@ -34,54 +43,16 @@ def maintain() -> None:
     is_flag=True,
     help=f"With --dry-run: exit with {WORK} where there is something to do.",
 )
-@click.option(
+@_least(
     "--keep-hours",
-    type=click.FloatRange(min=0),
-    default=168.0,
-    show_default=True,
-    metavar="N",
-    help="Files that a table no longer consists of, or that nobody has committed, stay so long.",
+    168.0,
+    "Files that a table no longer consists of, or that nobody has committed, stay so long.",
 )
-@click.option(
-    "--log-days",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    metavar="N",
-    help="Earlier versions stay in the history of a table so long.",
-)
-@click.option(
-    "--runs-days",
-    type=click.FloatRange(min=0),
-    default=365.0,
-    show_default=True,
-    metavar="N",
-    help="The accounts of runs stay so long; that of the last one for ever.",
-)
-@click.option(
-    "--reports-days",
-    type=click.FloatRange(min=0),
-    default=90.0,
-    show_default=True,
-    metavar="N",
-    help="Reports stay so long; that of the last run for ever.",
-)
-@click.option(
-    "--trials-days",
-    type=click.FloatRange(min=0),
-    default=7.0,
-    show_default=True,
-    metavar="N",
-    help="The lake of `run --limit` stays so long.",
-)
-@click.option(
-    "--small-files",
-    type=click.IntRange(min=2),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="So many small neighbouring files are worth a compaction.",
-)
+@_least("--log-days", 30.0, "Earlier versions stay in the history of a table so long.")
+@_least("--runs-days", 365.0, "The accounts of runs stay so long; that of the last one for ever.")
+@_least("--reports-days", 90.0, "Reports stay so long; that of the last run for ever.")
+@_least("--trials-days", 7.0, "The lake of `run --limit` stays so long.")
+@_least("--small-files", 8, "So many small neighbouring files are worth a compaction.", 2)
 @click.option(
     "--wait",
     type=click.FloatRange(min=0),
@@ -142,14 +113,7 @@ def _tables(lake: Lake, names: tuple[str, ...]) -> list[str]:
 @maintain.command()
 @click.argument("table", nargs=-1)
 @lake_options
-@click.option(
-    "--target-mib",
-    type=click.IntRange(min=1),
-    default=128,
-    show_default=True,
-    metavar="N",
-    help="File size to aim at, in MiB; files over half of it stay as they are.",
-)
+@_least("--target-mib", 128, "File size to aim at, in MiB; files over half of it stay as they are.", 1)
 @common
 def compact(
     *, table: tuple[str, ...], lake_uri: str | None, config: str | None, target_mib: int, as_json: bool
@@ -177,14 +141,7 @@ def compact(
 @maintain.command()
 @click.argument("table", nargs=-1)
 @lake_options
-@click.option(
-    "--keep-hours",
-    type=click.FloatRange(min=0),
-    default=168.0,
-    show_default=True,
-    metavar="N",
-    help="Files that were removed from the table more recently stay.",
-)
+@_least("--keep-hours", 168.0, "Files that were removed from the table more recently stay.")
 @_FORCE
 @common
 def vacuum(
