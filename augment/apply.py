@@ -109,8 +109,8 @@ class Apply(Op):
                 )
         if names and self.late:
             raise ValueError(
-                f"late: true leaves the images to the loader, which does not move {', '.join(names)}: make "
-                "copies"
+                f"late: true leaves the images to the loader: name {', '.join(names)} there, as in "
+                f'pipeline.load(..., mask="mask"), or make copies'
             )
         return self
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from augment.engine.compile import CALLS, WARP, Compiled
 from augment.ops import by_code
 
-__all__ = ["BoxFormat", "Targets", "check_boxes", "check_keypoints", "move"]
+__all__ = ["BoxFormat", "Targets", "check_boxes", "check_keypoints", "from_corners", "move"]
 
 BoxFormat = Literal["pascal_voc", "coco", "yolo"]
 F64 = npt.NDArray[np.float64]
@@ -312,6 +312,11 @@ def check_boxes(boxes: npt.ArrayLike, form: BoxFormat, size: tuple[int, int]) ->
         )
     found: F64 = np.clip(corners, 0, limit)
     return found
+
+
+def from_corners(corners: F64, form: BoxFormat, size: tuple[int, int]) -> F64:
+    """Boxes of an image of that (height, width) in another format; the way back from :func:`check_boxes`."""
+    return _FROM_CORNERS[form](corners, size[1], size[0])
 
 
 def check_keypoints(points: npt.ArrayLike) -> F64:

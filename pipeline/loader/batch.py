@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from augment.annotations import BadAnnotationError
 from lake.errors import InputError
 from lake.images import BadImageError
+from pipeline.loader.beside import Beside, Columns
 from pipeline.loader.decode import Decoder
 from pipeline.loader.feed import Piece
 from pipeline.loader.finish import Finish
@@ -27,6 +29,8 @@ __all__ = ["Batch", "Maker", "Pending", "Skipped"]
 
 Batch = dict[str, Any]
 Pixels = npt.NDArray[Any]
+Bad = BadImageError | BadAnnotationError
+BAD = (BadImageError, BadAnnotationError)
 
 _CHUNK = 16  # images of a task: enough to pay for the call, few enough for all threads to have some
 _REMEMBERED = 1000  # ids of skipped rows
@@ -60,6 +64,8 @@ class Maker:
         augment: images, their ids and pins to images; None: they stay. See :mod:`pipeline.loader.late`.
         mix: the same where images are mixed with partners.
         texts: the same for texts.
+        beside: columns that move with the images; None where there are none.
+        move: images, their ids, pins and what belongs to them to the same; None: they stay.
         first_size: size before augmentation.
         classes: label to number.
         on_error: what to do about a bad image.
@@ -71,6 +77,8 @@ class Maker:
     augment: Callable[[list[Pixels], Sequence[str], Sequence[str | None]], list[Pixels]] | None
     mix: Callable[..., tuple[list[Pixels], npt.NDArray[np.float64]]] | None
     texts: Callable[[list[str], Sequence[str], Sequence[str | None]], list[str]] | None
+    beside: Columns | None
+    move: Callable[..., tuple[list[Pixels], list[Beside]]] | None
     first_size: bool
     classes: Mapping[str, int] | None
     on_error: Literal["raise", "skip"]
@@ -87,42 +95,77 @@ class Maker:
         n = sum(len(piece.rows) for piece in pieces)
         ids = columns["_id"].to_pylist() if "_id" in columns else [str(i) for i in range(n)]
         pins = columns.pop("_policy").to_pylist() if "_policy" in columns else [None] * n
+        beside = None
+        if self.beside is not None:
+            beside = pa.table({name: columns.pop(name) for name in self.beside.names}).to_pylist()
         chunks: list[Future[_Chunk]] = []
         if "image" in names:
             blobs = [(piece.table.column("image"), row) for piece in pieces for row in piece.rows.tolist()]
             for at in range(0, n, _CHUNK):
                 cut = slice(at, at + _CHUNK)
-                chunks.append(pool.submit(self._images, blobs[cut], ids[cut], pins[cut]))
+                said = None if beside is None else beside[cut]
+                chunks.append(pool.submit(self._images, blobs[cut], ids[cut], pins[cut], said))
         texts = None
         if self.texts is not None and "text" in columns:
             texts = pool.submit(self._texts, columns["text"].to_pylist(), ids, pins)
         return Pending(self, columns, ids, chunks if "image" in names else None, texts)
 
     def _images(
-        self, blobs: Sequence[tuple[pa.ChunkedArray, int]], ids: Sequence[str], pins: Sequence[str | None]
+        self,
+        blobs: Sequence[tuple[pa.ChunkedArray, int]],
+        ids: Sequence[str],
+        pins: Sequence[str | None],
+        said: Sequence[Mapping[str, Any]] | None,
     ) -> _Chunk:
         """The finished images of a chunk; in place of one its error, or None where the row has none."""
         values = [column[row] for column, row in blobs]
         there = [i for i, value in enumerate(values) if value.is_valid]
         found = self.decode.many([values[i].as_buffer().to_pybytes() for i in there])
-        result: list[Pixels | BadImageError | None] = [None] * len(blobs)
+        result: list[Pixels | Bad | None] = [None] * len(blobs)
+        beside: list[Beside | None] = [None] * len(blobs)
         for i, image in zip(there, found, strict=True):
-            result[i] = image
-        good = [i for i in there if not isinstance(result[i], BadImageError)]
+            result[i], beside[i] = self._with(image, None if said is None else said[i])
+        good = [i for i in there if not isinstance(result[i], BAD)]
         images: list[Any] = [result[i] for i in good]
+        along: list[Any] = [beside[i] for i in good]
         if self.first_size:
-            images = [self.finish.shape(image) for image in images]
+            images, along = self._fitted(images, along)
         partner, shares = np.arange(len(blobs)), np.zeros(len(blobs))
         named = [ids[i] for i in good], [pins[i] for i in good]
         if self.mix is not None and good:
             # Chunks begin at even positions of the epoch: the neighbour is in the same one, or there is none.
             partner[good] = [i ^ 1 if i ^ 1 in good else i for i in good]
             images, shares[good] = self.mix(images, *named, np.searchsorted(good, partner[good]))
+        elif self.beside is not None and self.move is not None and good:
+            images, along = self.move(images, *named, (self.beside, along))
         elif self.augment is not None and good:
             images = self.augment(images, *named)
-        for i, image in zip(good, images, strict=True):
-            result[i] = self.finish(image)
-        return _Chunk(result, partner, shares)
+        images, along = self._fitted(images, along)
+        sizes: list[tuple[int, int] | None] = [None] * len(blobs)
+        for i, image, each in zip(good, images, along, strict=True):
+            result[i], beside[i], sizes[i] = self.finish.numbers(image), each, image.shape[:2]
+        return _Chunk(
+            result, partner, shares, {} if self.beside is None else self.beside.columns(beside, sizes)
+        )
+
+    def _with(
+        self, image: Pixels | BadImageError, said: Mapping[str, Any] | None
+    ) -> tuple[Pixels | Bad, Beside | None]:
+        """An image and what belongs to it; its error where one of the two cannot be used."""
+        if self.beside is None or said is None or isinstance(image, BadImageError):
+            return image, None
+        try:
+            return image, self.beside.read(image.shape, said)
+        except BadAnnotationError as error:
+            return error, None
+
+    def _fitted(self, images: list[Pixels], along: list[Any]) -> tuple[list[Pixels], list[Any]]:
+        """All in the channels and the size that were asked for."""
+        finish, beside = self.finish, self.beside
+        if beside is not None:
+            crops = [finish.crop(*image.shape[:2]) for image in images]
+            along = [beside.fitted(each, crop, finish.size) for each, crop in zip(along, crops, strict=True)]
+        return [finish.shape(image) for image in images], along
 
     def _texts(
         self, texts: list[str | None], ids: Sequence[str], pins: Sequence[str | None]
@@ -139,11 +182,12 @@ class Maker:
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """Some images of a batch; ``partner`` and ``shares`` say what was mixed into them."""
+    """Some images of a batch: what was mixed into them (``partner``, ``shares``), and what is beside them."""
 
-    images: list[Pixels | BadImageError | None]
+    images: list[Pixels | Bad | None]
     partner: npt.NDArray[np.int64]
     shares: npt.NDArray[np.float64]
+    beside: Mapping[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -173,7 +217,9 @@ class Pending:
         images = [image for chunk in chunks for image in chunk.images]
         if self.maker.mix is not None:
             batch |= self._mixed(chunks, batch)
-        bad = [i for i, image in enumerate(images) if isinstance(image, BadImageError)]
+        for name in chunks[0].beside if chunks else ():
+            batch[name] = _objects([each for chunk in chunks for each in chunk.beside[name]])
+        bad = [i for i, image in enumerate(images) if isinstance(image, BAD)]
         if bad and self.maker.on_error == "raise":
             raise _unreadable(self.maker.where, self.ids[bad[0]], images[bad[0]])
         if self.maker.on_error == "skip":
@@ -183,6 +229,8 @@ class Pending:
             batch = {name: column[good] for name, column in batch.items()}
             batch |= {"_skipped": _objects(gone), "_skipped_rules": _objects(rules)}
             images = [images[i] for i in good.tolist()]
+        if self.maker.beside is not None and (mask := self.maker.beside.mask):
+            batch[mask] = _stack(batch[mask].tolist())
         return {"image": _stack(images), **batch}
 
     def _mixed(self, chunks: Sequence[_Chunk], batch: Batch) -> Batch:
@@ -209,10 +257,13 @@ class Pending:
 
 
 def _unreadable(where: str, row: str, error: Any) -> InputError:
+    image = isinstance(error, BadImageError)
     return InputError(
-        f"the image of row {row} cannot be read",
+        f"the image of row {row} cannot be read"
+        if image
+        else f"what belongs to the image of row {row} is wrong",
         where=where,
-        why=str(error),
+        why=str(error) if image else f"{error.rule}: {error.reason}",
         hint='on_error="skip" leaves such rows out and counts them; `gristmill why` tells where it came from',
     )
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,22 @@ from PIL import Image, ImageOps
 
 from lake.errors import ConfigError
 
-__all__ = ["Finish", "Layout", "Number", "Resize"]
+__all__ = ["Crop", "Finish", "Layout", "Number", "Resize"]
 
 Pixels = npt.NDArray[Any]
 Number = Literal["float32", "float16"]
 Layout = Literal["NHWC", "NCHW"]
 Resize = Literal["pillow", "opencv"]
 Means = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+class Crop(NamedTuple):
+    """A box in an image, in pixels: what is resized to the size that was asked for."""
+
+    left: float
+    top: float
+    width: float
+    height: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,14 @@ class Finish:
         if self.size is None or image.shape[:2] == self.size:
             return image
         return _opencv(image, self.size) if self.resize == "opencv" else _pillow(image, self.size)
+
+    def crop(self, height: int, width: int) -> Crop | None:
+        """What :meth:`shape` takes of an image of this size; None: it stays as it is."""
+        if self.size is None or (height, width) == self.size:
+            return None
+        return (
+            _whole_box(height, width, self.size) if self.resize == "opencv" else _box(height, width, self.size)
+        )
 
     def numbers(self, image: Pixels) -> Pixels:
         """Type, scale and layout."""
@@ -100,6 +117,24 @@ def _channels(image: Pixels, mode: str | None) -> Pixels:
     return image
 
 
+def _box(height: int, width: int, size: tuple[int, int]) -> Crop:
+    """The largest centred box of that shape, as ``PIL.ImageOps.fit`` has it."""
+    ratio = size[1] / size[0]
+    wide, high = float(width), float(height)
+    if width / height > ratio:
+        wide = ratio * height
+    elif width / height < ratio:
+        high = width / ratio
+    return Crop((width - wide) * 0.5, (height - high) * 0.5, wide, high)
+
+
+def _whole_box(height: int, width: int, size: tuple[int, int]) -> Crop:
+    """The same with its edges at whole pixels."""
+    scale = min(height / size[0], width / size[1])
+    high, wide = (max(1, round(side * scale)) for side in size)
+    return Crop((width - wide) // 2, (height - high) // 2, wide, high)
+
+
 def _pillow(image: Pixels, size: tuple[int, int]) -> Pixels:
     h, w = size
     if image.dtype == np.uint8 and image.shape[2] in (1, 3):
@@ -119,9 +154,7 @@ def _pillow(image: Pixels, size: tuple[int, int]) -> Pixels:
 def _opencv(image: Pixels, size: tuple[int, int]) -> Pixels:
     cv2 = import_module("cv2")
     h, w = size
-    scale = min(image.shape[0] / h, image.shape[1] / w)
-    high, wide = (max(1, round(side * scale)) for side in size)
-    top, left = (image.shape[0] - high) // 2, (image.shape[1] - wide) // 2
+    left, top, wide, high = (int(each) for each in _whole_box(image.shape[0], image.shape[1], size))
     box = np.ascontiguousarray(image[top : top + high, left : left + wide])
     how = cv2.INTER_AREA if high >= h and wide >= w else cv2.INTER_LINEAR
     found: Pixels = cv2.resize(box, (w, h), interpolation=how).reshape(h, w, -1)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from augment.late import unpin
 from lake.errors import ConfigError
 from lake.lake import Lake
+from pipeline.loader.beside import Beside, Columns
 
 __all__ = ["Augmentation", "known_policies", "resolve"]
 
@@ -80,6 +81,33 @@ class Augmentation:
             for i, image in zip(mine, some, strict=True):
                 result[i] = image
         return result, shares
+
+    def moved(
+        self,
+        epoch: int,
+        images: list[Pixels],
+        ids: Sequence[str],
+        pins: Sequence[str | None],
+        beside: tuple[Columns, Sequence[Beside]],
+    ) -> tuple[list[Pixels], list[Beside]]:
+        """The images of an epoch, and what belongs to each of them."""
+        columns, result, along = beside[0], list(images), list(beside[1])
+        for pin in dict.fromkeys(pins):
+            policy, seed = self._of(pin)
+            if policy is None or "image" not in _modalities(policy):
+                continue
+            mine = [i for i, each in enumerate(pins) if each == pin]
+            theirs = [along[i] for i in mine]
+            changed, made = policy.apply(
+                [images[i] for i in mine],
+                [ids[i] for i in mine],
+                seed=seed,
+                epoch=epoch,
+                targets=columns.targets(theirs),
+            )
+            for i, image, each in zip(mine, changed, columns.moved(theirs, made), strict=True):
+                result[i], along[i] = image, each
+        return result, along
 
     def texts(self, epoch: int, texts: list[str], ids: Sequence[str], pins: Sequence[str | None]) -> list[str]:
         """The texts of an epoch; as they are where the policy is one for images."""

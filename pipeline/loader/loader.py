@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from lake.errors import ConfigError, SchemaError
+from lake.errors import ConfigError
 from lake.lake import Lake
 from pipeline.loader import ranks, state
 from pipeline.loader.batch import Batch, Maker, Pending, Skipped
+from pipeline.loader.checks import check_columns, check_pairs
 from pipeline.loader.decode import Decoder, decoder
 from pipeline.loader.feed import Reading, feed
 from pipeline.loader.late import Augmentation, known_policies, resolve
@@ -64,6 +65,13 @@ class Loader:
         normalize: (mean, std) per channel, in the scale 0 .. 1; makes float32 unless told.
         layout: ``"NHWC"`` or ``"NCHW"``.
         decoder: ``"auto"``, ``"pillow"`` or ``"nvjpeg"``: see :mod:`pipeline.loader.decode`.
+        mask: a column with an encoded mask of the image's size, which moves with the image through the policy
+            and to ``size``: see :mod:`pipeline.loader.beside`. "" for none, as for the next two.
+        boxes: a column with boxes, likewise; its forms: :mod:`augment.annotations`. ``_box_items`` says what
+            each of those that are left stood in.
+        keypoints: a column with keypoints, likewise; NaN where one is not in the image.
+        box_format: of the boxes, before and after: ``pascal_voc``, ``coco`` or ``yolo``.
+        least_visible: share of its area that a box must have left, or it is dropped.
         on_error: ``"raise"``, or ``"skip"``: rows whose image cannot be read are left out, named under
             ``_skipped`` (and ``_skipped_rules``) in their batch, and counted in :attr:`skipped`.
         last: the last batches: ``"keep"``, ``"drop"`` or ``"pad"``: see :class:`pipeline.loader.share.Share`.
@@ -117,9 +125,7 @@ class Loader:
     def _open(self, version: int | None) -> None:
         s = self.settings
         self._source = open_source(self._lake, self.table, version, s.columns, s.filter)
-        names = self._source.schema.names
-        if s.policy is not None and s.policy != "table" and "_id" not in names:
-            raise SchemaError("a policy needs the column '_id'", where=self._source.where)
+        check_columns(s, self._source)
         self._augmentation = self._augment()
         self.classes = self._classes()
         self._copy = Copy(self._source, s.cache) if s.shuffle == "full" else None
@@ -223,7 +229,7 @@ class Loader:
     def run(self, worker: int = 0, workers: int = 1, threads: int = 1) -> Iterator[tuple[int, Batch]]:
         """Every ``workers``-th batch from the position on, with its number; the position does not move."""
         share, epoch, start = self._share(self._spans), self.epoch, self._step
-        self._check_pairs(share)
+        check_pairs(self.settings, self._augmentation, share)
         numbers = range(start + worker, len(share), workers)
         order, maker = self._order_of(epoch), self._maker(epoch)
         reading = Reading(self._source)
@@ -245,17 +251,6 @@ class Loader:
             pool.shutdown(cancel_futures=True)
             reading.close()
 
-    def _check_pairs(self, share: Share) -> None:
-        """Whether each row and the one beside it in the epoch's order are always in one batch."""
-        if self._augmentation is None or not self._augmentation.mixes:
-            return
-        even = share.batch % 2 == 0 and all(start % 2 == 0 for start, _ in share.spans)
-        if not even or share.by != "batch" or (share.last == "pad" and share.total % 2):
-            raise ConfigError(
-                "the policy mixes each image with its neighbour, and the two would come into different batches",
-                hint='take an even batch_size, by="batch", and not last="pad" with an odd number of rows',
-            )
-
     def _mapped(self, rows: npt.NDArray[np.int64]) -> Any:
         assert self._copy is not None  # noqa: S101  (for mypy)
         held = self._copy.load(rows)
@@ -270,6 +265,8 @@ class Loader:
             augment=None if augmentation is None else partial(augmentation.images, epoch),
             mix=partial(augmentation.mixed, epoch) if augmentation is not None and augmentation.mixes else None,
             texts=None if augmentation is None else partial(augmentation.texts, epoch),
+            beside=self.settings.beside if self.settings.beside.names else None,
+            move=None if augmentation is None else partial(augmentation.moved, epoch),
             first_size=self.settings.augment_at == "size",
             classes=classes,
             on_error=self.settings.on_error,

@@ -8,7 +8,9 @@ from typing import Any, Literal, get_args
 
 import pyarrow.compute as pc
 
+from augment.targets import BoxFormat
 from lake.errors import ConfigError
+from pipeline.loader.beside import Columns
 from pipeline.loader.decode import DecoderName
 from pipeline.loader.finish import Finish, Layout, Number, Resize
 from pipeline.loader.order import Shuffle
@@ -26,6 +28,7 @@ _CHOICES = {
     "resize": get_args(Resize),
     "decoder": get_args(DecoderName),
     "on_error": ("raise", "skip"),
+    "box_format": get_args(BoxFormat),
     "augment_at": ("stored", "size"),
 }
 _LEAST = {"batch_size": 1, "window": 1, "spread": 1, "threads": 1, "prefetch": 0, "world": 1, "rank": 0}
@@ -53,6 +56,11 @@ class Settings:
     normalize: tuple[Any, Any] | None = None
     layout: Layout = "NHWC"
     decoder: DecoderName = "auto"
+    mask: str = ""
+    boxes: str = ""
+    keypoints: str = ""
+    box_format: BoxFormat = "pascal_voc"
+    least_visible: float = 0.1
     on_error: Literal["raise", "skip"] = "raise"
     last: Last = "keep"
     by: By = "batch"
@@ -77,7 +85,19 @@ class Settings:
             raise ConfigError(f"seed={self.seed}", hint="it lies in 0 .. 2**64 - 1")
         if self.augment_at == "size" and self.size is None:
             raise ConfigError('augment_at="size" without size=')
+        names = self.beside.names
+        if len({*names, "image"}) <= len(names) or any(name.startswith("_") for name in names):
+            raise ConfigError(
+                "mask=, boxes= and keypoints= name columns of their own", why=f"given: {', '.join(names)}"
+            )
+        if not 0.0 <= self.least_visible <= 1.0:
+            raise ConfigError(f"least_visible={self.least_visible!r}", hint="it is a share of 0 .. 1")
         self.finish  # noqa: B018  (raises what is wrong)
+
+    @property
+    def beside(self) -> Columns:
+        """The columns that move with the images."""
+        return Columns(self.mask, self.boxes, self.keypoints, self.box_format, self.least_visible)
 
     @property
     def finish(self) -> Finish:

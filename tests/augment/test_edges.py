@@ -342,7 +342,9 @@ def test_boxes_in_a_column_of_whole_numbers() -> None:
 def test_columns_that_move_are_columns_of_their_own(fields: dict[str, Any]) -> None:
     from augment.apply import Apply
 
-    with pytest.raises(ValidationError, match=r"columns of their own|which does not move x"):
+    with pytest.raises(
+        ValidationError, match=r"columns of their own|leaves the images to the loader: name x there"
+    ):
         Apply(**fields)
 
 
