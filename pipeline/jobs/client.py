@@ -13,6 +13,7 @@ import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -129,13 +130,15 @@ class Cluster:
 
     def jobs(self) -> list[Record]:
         """All submitted jobs that the cluster remembers, the oldest first."""
-        found = [_record(each) for each in self._json("GET", "/api/jobs/") if each.get("submission_id")]
+        with self._understood():
+            found = [_record(each) for each in self._json("GET", "/api/jobs/") if each.get("submission_id")]
         return sorted(found, key=lambda record: record.started or 0.0)
 
     def job(self, name: str) -> Record | None:
         """One job, or none where the cluster does not know it."""
-        found = self._json("GET", _path(name), missing=True)
-        return None if found is None else _record(found)
+        with self._understood():
+            found = self._json("GET", _path(name), missing=True)
+            return None if found is None else _record(found)
 
     def submit(self, name: str, request: Mapping[str, Any]) -> bool:
         """Start a job; false where there is one of this name already, which is then left as it is.
@@ -157,7 +160,8 @@ class Cluster:
         Raises:
             EngineError: there is no such job.
         """
-        return bool(self._json("POST", f"{_path(name)}/stop")["stopped"])
+        with self._understood():
+            return bool(self._json("POST", f"{_path(name)}/stop")["stopped"])
 
     def delete(self, name: str) -> None:
         """Forget a job that has ended."""
@@ -165,12 +169,14 @@ class Cluster:
 
     def log(self, name: str) -> str:
         """What a job has printed so far."""
-        return str(self._json("GET", f"{_path(name)}/logs")["logs"])
+        with self._understood():
+            return str(self._json("GET", f"{_path(name)}/logs")["logs"])
 
     def tail(self, name: str) -> Iterator[str]:
         """What a job prints, from its beginning to its end, as it comes.
 
         Raises:
+            NoSocketError: something between here and the cluster lets no WebSocket through.
             ConnectionError: the connection broke; what was told before stays true.
         """
         connection = self._connect(_TIMEOUT)
@@ -204,6 +210,14 @@ class Cluster:
         except ValueError as error:
             raise self._strange("its answer is not JSON") from error
 
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Take an answer of another form than Ray's for what it is: somebody else's."""
+        try:
+            yield
+        except (AttributeError, KeyError, TypeError) as error:
+            raise self._strange("its answer is JSON of another kind") from error
+
     def _request(
         self, method: str, path: str, body: bytes | Mapping[str, Any] | None = None, timeout: float = _TIMEOUT
     ) -> tuple[http.client.HTTPResponse, bytes]:
@@ -215,7 +229,9 @@ class Cluster:
             connection.request(method, urlsplit(self.address).path + path, body, headers)
             response = connection.getresponse()
             content = response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except ssl.SSLError as error:
+            raise self._insecure(error) from error
+        except (OSError, UnicodeError, http.client.HTTPException) as error:
             raise self.unreachable(error) from error
         finally:
             connection.close()
@@ -244,6 +260,24 @@ class Cluster:
             why=str(error) or type(error).__name__,
             hint=f"is the head up, and its port forwarded? Its dashboard listens on {_PORT} unless told",
         )
+
+    def _insecure(self, error: ssl.SSLError) -> EngineError:
+        """The error for a connection that is not what HTTPS promises. Nothing was sent over it."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return EngineError(
+                "the certificate of the cluster is not trusted",
+                where=self.address,
+                why=error.verify_message,
+                hint="name the file with the certificate of its authority: SSL_CERT_FILE=ca.pem",
+            )
+        if error.reason == "WRONG_VERSION_NUMBER":
+            return EngineError(
+                "the cluster does not speak HTTPS at this port",
+                where=self.address,
+                why=error.reason,
+                hint="give the port of the proxy that does; or http://, inside a network that you trust",
+            )
+        return self.unreachable(error)
 
     def _denied(self, status: int) -> EngineError:
         given = (

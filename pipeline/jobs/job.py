@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lake.errors import EngineError, ExitCode
 from pipeline.jobs.client import Cluster, Record, UnreachableError
+from pipeline.jobs.websocket import NoSocketError
 
 __all__ = ["Job", "exit_code", "explained"]
 
 _POLL = 1.0  # seconds
+_POLL_LOG = 5.0  # seconds between two looks at a whole log
 _SILENCE = 60.0  # seconds without an answer after which the cluster counts as gone
 _OURS = frozenset(ExitCode)
 _NOT_FOUND = 127  # of a shell
@@ -54,28 +56,35 @@ class Job:
     def logs(self, *, follow: bool = False) -> Iterator[str]:
         """What it prints: so far, or with ``follow`` until it ends, as it comes.
 
-        A connection that breaks is made again, and what was told already is not told twice.
+        A connection that breaks is made again, and what was told already is not told twice. Where no WebSocket
+        comes through, the log is asked for now and then.
         """
         if not follow:
             yield self.cluster.log(self.id)
             return
         told, patience = 0, _Patience(self)
         while True:
+            pause = _POLL
             try:
-                self.record()
+                over = self.record().over
                 patience.renew()
-                skip = told
-                for piece in self.cluster.tail(self.id):
-                    fresh = piece[skip:]
-                    skip = max(0, skip - len(piece))
-                    told += len(fresh)
-                    if fresh:
+                try:
+                    for fresh in _beyond(told, self.cluster.tail(self.id)):
+                        told += len(fresh)
                         yield fresh
-                if self.record().over:
+                    over = over or self.record().over
+                except ConnectionError as error:
+                    if not over and not isinstance(error, NoSocketError):
+                        raise
+                    pause = _POLL_LOG
+                    for fresh in _beyond(told, [self.cluster.log(self.id)]):
+                        told += len(fresh)
+                        yield fresh
+                if over:
                     return
             except (ConnectionError, UnreachableError) as error:
                 patience.bear(error)
-            time.sleep(_POLL)
+            time.sleep(pause)
 
     def wait(self) -> int:
         """Wait until it has ended; gives the exit code that ``gristmill run`` would have given here."""
@@ -95,6 +104,14 @@ class Job:
         """Ask it to end; false where it has ended already. The run can be taken up again."""
         self.record()
         return self.cluster.stop(self.id)
+
+
+def _beyond(told: int, pieces: Iterable[str]) -> Iterator[str]:
+    """A log without its first ``told`` characters."""
+    for piece in pieces:
+        if len(piece) > told:
+            yield piece[told:]
+        told = max(0, told - len(piece))
 
 
 class _Patience:

@@ -312,13 +312,13 @@ def _place(path: str, base: Path) -> str | None:
 
 def _not_there(places: Sequence[str], path: Path | None) -> ConfigError:
     more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-    hint = "use s3:// for the lake and the sources; where each node sees these folders at the same place, say "
+    shared = "--shared-filesystem" if path else "shared_filesystem=True and the file's path; a schedule cannot"
     return ConfigError(
         "the lake or a source is a folder of this machine, which the cluster does not see",
         where=None if path is None else str(path),
         why=f"{places[0]}{more}",
-        hint=hint
-        + ("--shared-filesystem" if path else "shared_filesystem=True, and give the path of the file"),
+        hint="use s3:// for the lake and the sources; where each node sees these folders at the same place, "
+        f"say {shared}",
     )
 
 

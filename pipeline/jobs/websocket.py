@@ -9,12 +9,16 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["follow"]
+__all__ = ["NoSocketError", "follow"]
 
 _SWITCHED = b"101"
 _CONTINUED, _TEXT, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x8, 0x9, 0xA
 _CODE, _FIN, _MASKED, _LENGTH = 0x0F, 0x80, 0x80, 0x7F
 _LONG, _LONGER = 126, 127  # lengths that say: two, eight bytes of length follow
+
+
+class NoSocketError(ConnectionError):
+    """The server answers, but opens no socket: a proxy that knows none, say."""
 
 
 def follow(
@@ -30,7 +34,8 @@ def follow(
             dropped without a word is noticed.
 
     Raises:
-        ConnectionError: the server does not open the socket, or breaks off.
+        NoSocketError: the server does not open the socket.
+        ConnectionError: it breaks off.
     """
     try:
         connection.connect()
@@ -47,6 +52,8 @@ def follow(
             elif code == _CLOSE:
                 wire.send(_CLOSE, payload)
                 return
+    except NoSocketError:
+        raise
     except OSError as error:
         raise ConnectionError(str(error) or type(error).__name__) from error
     finally:
@@ -78,9 +85,9 @@ class _Wire:
             if not self._more():
                 raise ConnectionError("no answer")
         answer, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
-        status = answer.split(None, 2)[1]
+        status = [*answer.split(None, 2), b"", b""][1]
         if status != _SWITCHED:
-            raise ConnectionError(f"HTTP {status.decode(errors='replace')}")
+            raise NoSocketError(f"HTTP {status.decode(errors='replace')}" if status else "no HTTP")
         self.buffer = bytearray(rest)
 
     def frame(self) -> tuple[int, bytes] | None:

@@ -153,7 +153,8 @@ class Record:
     """What the events of a schedule add up to. :meth:`refresh` reads only what is new.
 
     ``decided`` is the last fire time about which the schedule itself decided (None: none yet): fires up to it
-    are settled, or open. ``runs`` are the times in which something ran, as far as they matter to later fires.
+    are settled, or open. ``runs`` are the times in which its fires ran, as far as they matter to later ones;
+    a backfill is none of them: what falls due during one is late, and not lost.
     """
 
     def __init__(self, lake: Lake, name: str) -> None:
@@ -185,7 +186,7 @@ class Record:
             self.open[event.fire] = fire
         if not fire.backfill and (self.decided is None or event.fire > self.decided):
             self.decided = event.fire
-        if fire.ended and fire.began:
+        if fire.ended and fire.began and not fire.backfill:
             self.runs.append((fire.began, max(fire.began, fire.ended)))
             if self.decided is not None:
                 self.runs = [each for each in self.runs if each[1] >= self.decided]

@@ -14,7 +14,7 @@ import traceback
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lake.errors import ConfigError, ExitCode, GristmillError
 from pipeline.schedule.work import Job, Outcome
@@ -31,6 +31,7 @@ _PATIENCE = 90.0  # seconds: in an object store the lease of a process that was 
 def main() -> None:
     """Run the job that stands on stdin."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a runner is closed, locks are freed
+    answer = _own_stdout()
     line = sys.stdin.buffer.readline()
     if not line:
         sys.exit(ExitCode.INTERRUPTED)
@@ -48,9 +49,17 @@ def main() -> None:
         # The text of a foreign error may quote a record; where it was raised does not.
         sys.stderr.write("".join([*traceback.format_tb(error.__traceback__), type(error).__name__, "\n"]))
         outcome = Outcome(ExitCode.FAILED, detail=f"internal error: {type(error).__name__}")
-    sys.stdout.write(json.dumps({"run": outcome.run, "detail": outcome.detail}))
-    sys.stdout.flush()
+    answer.write(json.dumps({"run": outcome.run, "detail": outcome.detail}))
+    answer.flush()
     sys.exit(int(outcome.exit_code))
+
+
+def _own_stdout() -> TextIO:
+    """What was stdout, for the answer alone: what steps and Ray print goes to stderr from now on."""
+    sys.stdout.flush()
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answer
 
 
 def _die_with_the_daemon() -> None:
@@ -113,14 +122,17 @@ def _address(job: Job) -> str | None:
 def _submitted(job: Job, config: Config) -> Outcome:
     """Let a cluster do it, and wait. Who takes a fire over finds the job that its first scheduler sent."""
     from pipeline import jobs
+    from pipeline.jobs.tokens import token_of
 
+    token = token_of()
     occasion = datetime.fromisoformat(job.fire).strftime("%Y%m%dT%H%M%SZ")
     if job.again is not None:  # asked for: what ran at this time before is another occasion
         occasion += f"-{job.again}"
-    token = os.environ.get("RAY_AUTH_TOKEN")
-    sent = jobs.submit(config, str(job.address), token, once=occasion, workers=job.workers)
+    known = {"env_vars": {"GRISTMILL_FIRE": job.fire}}
+    sent = jobs.submit(config, str(job.address), token, once=occasion, workers=job.workers, runtime_env=known)
     try:
         return Outcome(sent.wait(), detail=f"job {sent.id}")
     except KeyboardInterrupt:
         sent.stop()
+        sent.wait()  # or the next attempt would find it going on, and end with it
         raise

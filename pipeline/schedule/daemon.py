@@ -20,7 +20,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
 
-from lake.errors import ConcurrentRunError, ExitCode, GristmillError
+from lake.errors import ConcurrentRunError, ExitCode, GristmillError, StorageError
 from lake.lake import Lake
 from pipeline.schedule import book
 from pipeline.schedule.book import Event, Fire, Record, Standing
@@ -119,22 +119,25 @@ class Daemon:
         self._record = Record(self.lake, self.name)
         self._commits = 0
         self._warned = False
+        self._once = False
 
     def run(self, *, once: bool = False) -> None:
         """Serve until asked to stop; with ``once``, until nothing is left to do at this moment.
 
         Raises:
             GristmillError: with ``once``: the lake cannot be read or written. Otherwise it is tried again.
+            OSError: the same.
         """
+        self._once = once
         standing: Standing | None = None
         while not self.stop.asked:
             try:
-                standing = book.standing(self.lake, self.name)
-                if standing is None or standing.state == "stopped":
+                standing = self._standing()
+                if standing.state == "stopped":
                     _log.info("%s: stopped by whoever looks after the schedule", self.name)
                     break
                 busy = self._step(standing)
-            except GristmillError as error:
+            except (GristmillError, OSError) as error:
                 if once:
                     raise
                 # A lake that is away for a while comes back, and nothing is lost meanwhile.
@@ -146,6 +149,18 @@ class Daemon:
                 break
             self._sleep(self._until_next(standing))
 
+    def _standing(self) -> Standing:
+        """The schedule as it is now. It was there when this scheduler began, and none is ever deleted."""
+        found = book.standing(self.lake, self.name)
+        if found is None:
+            raise StorageError(
+                f"the schedule {self.name!r} is not in its lake any more",
+                where=str(self.lake.uri),
+                why="the lake is away, or another folder lies in its place",
+                hint="is the disk mounted?",
+            )
+        return found
+
     def _step(self, standing: Standing) -> bool:
         """Do what is to be done next; false where there is nothing to do."""
         decision = decide(standing, self._record.refresh(), self.clock.now())
@@ -155,8 +170,9 @@ class Daemon:
             with self.lake.lock(f"schedule.{self.name}"):
                 # Now that nobody else is at it: once more.
                 decision = decide(standing, self._record.refresh(), self.clock.now())
+                seq = self._record.seq
                 if decision.events and not self._add(decision.events):
-                    return False  # somebody was quicker: look again in a moment
+                    return self._record.refresh().seq != seq  # if somebody has written meanwhile: look again
                 if decision.run is not None:
                     self._fire(self._record.open[decision.run.time], standing.spec)
         except ConcurrentRunError:
@@ -250,8 +266,18 @@ class Daemon:
 
     def _settle(self, event: Event) -> None:
         """Record how an attempt ended, unless somebody has taken the fire over meanwhile."""
-        while not self._add([event]):
-            fire = self._record.refresh().open.get(event.fire)
+        while True:
+            try:
+                if self._add([event]):
+                    return
+                fire = self._record.refresh().open.get(event.fire)
+            except (GristmillError, OSError) as error:
+                if self._once or self.stop.asked:
+                    raise
+                # The run is over, and only this process knows how: it waits for the lake to come back.
+                _log.error("%s: the end of %s is not recorded yet: %s", self.name, _named(event.fire), error)
+                self._sleep(self.poll)
+                continue
             if fire is None or (fire.by, fire.pid, fire.attempt) != (event.by, event.pid, event.attempt):
                 # Whoever took it over has its end to tell.
                 _log.warning("%s: %s was taken over by another scheduler", self.name, _named(event.fire))

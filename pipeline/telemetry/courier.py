@@ -29,7 +29,7 @@ class Courier:
     """Carries out deliveries on a thread of its own.
 
     After a failure it warns once and lets ``_RETRY_AFTER`` pass before the next try; what comes
-    meanwhile is left out.
+    meanwhile is left out, but for the last of all: that is how the run ended.
 
     Args:
         where: what the warning names; without secrets.
@@ -69,18 +69,24 @@ class Courier:
             self._warn("no answer in time")
 
     def _work(self) -> None:
+        last: Callable[[], object] | None = None  # left out, and nothing has been delivered since
         while (delivery := self._waiting.get()) is not None:
-            if time.monotonic() < self._resting_until:
-                self.left_out += 1
-                continue
-            try:
-                delivery()
-                self.delivered += 1
-            except Exception as error:  # noqa: BLE001  (whatever it is, it is not the run's business)
-                self.left_out += 1
-                self._resting_until = time.monotonic() + _RETRY_AFTER
-                if not self._warned:
-                    self._warn(_reason(error))
+            done = time.monotonic() >= self._resting_until and self._try(delivery)
+            self.left_out += not done
+            last = None if done else delivery
+        if last is not None and self._try(last):
+            self.left_out -= 1
+
+    def _try(self, delivery: Callable[[], object]) -> bool:
+        try:
+            delivery()
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is not the run's business)
+            self._resting_until = time.monotonic() + _RETRY_AFTER
+            if not self._warned:
+                self._warn(_reason(error))
+            return False
+        self.delivered += 1
+        return True
 
     def _warn(self, reason: str) -> None:
         self._warned = True

@@ -138,11 +138,14 @@ def start(*, config: str, grace: float, poll: float, once: bool, as_json: bool, 
     lake = Lake(loaded.lake)
     name = options["name"] or loaded.name
     spec = _declared(lake, name, str(Path(config).absolute()), options)
-    load(config, spec.overrides_at(now()))  # a mistake is told now, not at night
+    known = load(config, spec.overrides_at(now()))  # a mistake is told now, not at night
     if spec.address and spec.address.startswith(("http://", "https://")):
-        from pipeline.jobs import Cluster
+        from pipeline.jobs.client import Cluster
+        from pipeline.jobs.parcel import Options, prepare
+        from pipeline.jobs.tokens import token_of
 
-        Cluster.at(spec.address)
+        Cluster.at(spec.address, token_of())
+        prepare(known, Options(workers=spec.workers))
     _check_clock(ahead_of(lake))
     stop, failed = Stop(), [False]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -103,6 +102,7 @@ def submit(
     it starts the next one.
     """
     from pipeline import jobs
+    from pipeline.jobs.tokens import token_of
 
     chosen = {
         **options,
@@ -110,7 +110,7 @@ def submit(
         "driver_memory": _size(driver_memory),
         "patience": preflight_timeout,
     }
-    token = _token(token_file)
+    token = token_of(token_file)
     if preflight_only:
         return _fit(jobs.check(config, address, token, **chosen), as_json=as_json, strict=chosen["strict"])
     found: list[Check] = []
@@ -247,47 +247,9 @@ def _job(job_id: str, address: str, token_file: str | None) -> Job:
 
 def _cluster(address: str, token_file: str | None) -> Cluster:
     from pipeline.jobs import Cluster
+    from pipeline.jobs.tokens import token_of
 
-    return Cluster.at(address, _token(token_file))
-
-
-def _token(token_file: str | None) -> str | None:
-    """The token that is named; none where none is. Ray's own order, but for the file in the home folder.
-
-    That one is Ray's for a cluster of this machine: it is not sent to any address unless Ray's mode says so.
-
-    Raises:
-        ConfigError: the file cannot be read, or is empty.
-    """
-    from pathlib import Path
-
-    from lake.errors import ConfigError
-
-    if token_file is None and (given := os.environ.get("RAY_AUTH_TOKEN")):
-        if not _sendable(given.strip()):
-            raise ConfigError("RAY_AUTH_TOKEN holds no token", hint="one line of ASCII letters and digits")
-        return given.strip()
-    name = token_file or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if name is None:
-        own = Path.home() / ".ray" / "auth_token"
-        if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or not own.is_file():
-            return None
-        name = str(own)
-    try:
-        token = Path(name).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise ConfigError("the token cannot be read", where=name, why=why) from error
-    if not _sendable(token):
-        raise ConfigError(
-            "the file holds no token", where=name, hint="one line, as in ~/.ray/auth_token on the head"
-        )
-    return token
-
-
-def _sendable(token: str) -> bool:
-    """Whether it can stand in a header."""
-    return bool(token) and token.isascii() and token.isprintable()
+    return Cluster.at(address, token_of(token_file))
 
 
 def _runtime_env(name: str | None) -> dict[str, Any]:

@@ -7,12 +7,14 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,10 @@ class Gate(Op):
 
     def apply(self, table):
         folder = Path(self.folder)
+        (folder / "fire").write_text(os.environ.get("GRISTMILL_FIRE", "none"))
+        if (folder / "broken").exists():
+            (folder / "broken").unlink()
+            raise RuntimeError("the gate was broken")
         if (folder / "secret-wanted").exists():
             (folder / "told").write_text(os.environ.get("GATE_SECRET", "nothing"))
         (folder / "reached").touch()
@@ -67,7 +73,8 @@ def free_port() -> int:
 class Head:
     """A head that can be killed and started anew at the same address."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: dict[str, str] | None = None) -> None:
+        self.environment = environment or {}
         # Sockets of Ray lie below: their paths must be short.
         self.folder = Path(tempfile.mkdtemp(prefix="gm-"))
         self.token = secrets.token_hex(32)
@@ -85,6 +92,7 @@ class Head:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
             "RAY_USAGE_STATS_ENABLED": "0",
+            **self.environment,
         }
         command = [
             str(bin_folder / "ray"), "start", "--head", "--block", "--disable-usage-stats",
@@ -130,6 +138,66 @@ class Head:
             time.sleep(0.05)
 
 
+class Proxy:
+    """Speaks TLS, with a certificate that it has signed itself, and hands all on to a port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.certificate = folder / "certificate.pem"
+        key = folder / "key.pem"
+        command = [
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-keyout", str(key), "-out", str(self.certificate), "-days", "2", "-subj", "/CN=head",
+            "-addext", "subjectAltName=IP:127.0.0.1",
+        ]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(self.certificate, key)
+
+    @contextmanager
+    def before(self, port: int) -> Iterator[str]:
+        """The address of the proxy before a port."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threads = [threading.Thread(target=self._serve, args=(listener, port))]
+            threads[0].start()
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+            listener.shutdown(socket.SHUT_RDWR)
+            threads[0].join()
+
+    def _serve(self, listener: socket.socket, port: int) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=self._talk, args=(listener.accept()[0], port), daemon=True).start()
+
+    def _talk(self, plain: socket.socket, port: int) -> None:
+        with (
+            suppress(OSError),
+            plain,
+            self.context.wrap_socket(plain, server_side=True) as client,
+            socket.create_connection(("127.0.0.1", port)) as server,
+        ):
+            back = threading.Thread(target=_pour, args=(server, client), daemon=True)
+            back.start()
+            _pour(client, server)
+            back.join()
+
+
+def _pour(source: socket.socket, sink: socket.socket) -> None:
+    """Until one of them ends; then the other ends too."""
+    with suppress(OSError):
+        while piece := source.recv(1 << 16):
+            sink.sendall(piece)
+    for each in (source, sink):
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Proxy:
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    return Proxy(tmp_path_factory.mktemp("tls"))
+
+
 @pytest.fixture(scope="session")
 def head() -> Iterator[Head]:
     head = Head()
@@ -153,3 +221,9 @@ def gated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delitem(sys.modules, "gate_steps", raising=False)
     (tmp_path / "gated.yaml").write_text(CONFIG.format(lake="./lake", folder=tmp_path))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def new_head() -> type[Head]:
+    """For a head with an environment of its own."""
+    return Head

@@ -83,6 +83,18 @@ def test_tokens(head, gated):
     assert gristmill(head, gated, "jobs", "list", "--token-file", head.folder / "token").returncode == 0
 
 
+@pytest.mark.soak
+def test_a_job_behind_a_proxy_that_speaks_tls(head, gated, proxy):
+    """Preflight, packages, and a log that comes through a WebSocket over TLS."""
+    with proxy.before(head.ports[0]) as address:
+        arguments = ["submit", gated / "gated.yaml", "--shared-filesystem", "--address", address]
+        env = environment(gated, RAY_AUTH_TOKEN=head.token, SSL_CERT_FILE=str(proxy.certificate))
+        done = subprocess.run(command(*arguments), env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stdout.count("rows read") == 1
+    assert contents(gated / "lake") == wanted(gated)
+
+
 LOCAL = """
 import os
 from pipeline import engine

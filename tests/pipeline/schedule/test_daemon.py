@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -427,8 +429,10 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
             return 0
 
     def submit(config: object, address: str, token: str | None = None, **options: object) -> Done:
-        found.append(options)
+        found.append({**options, "token": token})
         return Done()
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "sesame\n")  # a mounted secret may end so
 
     monkeypatch.setattr("pipeline.jobs.submit", submit, raising=False)
     return found
@@ -449,7 +453,14 @@ def test_a_job_of_a_cluster_has_the_options_of_its_schedule(project, sent, monke
     advance(served)
     served.run(once=True)
     assert states(served) == ["claimed", "done"]
-    assert sent == [{"once": "20260301T000100Z", "workers": 3}]
+    assert sent == [
+        {
+            "once": "20260301T000100Z",
+            "workers": 3,
+            "runtime_env": {"env_vars": {"GRISTMILL_FIRE": "2026-03-01T00:01:00+00:00"}},
+            "token": "sesame",
+        }
+    ]
     assert looked_after == [True]
 
 
@@ -463,3 +474,44 @@ def test_a_backfill_of_what_has_run_is_another_job(project, sent):
     control.backfill(served.lake, "small", fire, fire, served.clock.now(), again=True)
     served.run(once=True)
     assert [each["once"] for each in sent] == ["20260301T000100Z", "20260301T000100Z-20260301T000136Z"]
+
+
+def test_a_job_that_is_stopped_is_over_before_the_next_attempt(project, monkeypatch):
+    """Or that one would find it under way, attach to it, and end with it."""
+    told = []
+
+    class Stopped:
+        id = "a-job"
+
+        def wait(self) -> int:
+            told.append("wait")
+            if told.count("wait") == 1:
+                raise KeyboardInterrupt
+            return 130
+
+        def stop(self) -> bool:
+            told.append("stop")
+            return True
+
+    monkeypatch.setattr("pipeline.jobs.submit", lambda *_, **__: Stopped(), raising=False)
+    job = Job("small", NOW.isoformat(), 1, str(project / "lake"), str(project / "small.yaml"), CONFIG)
+    with pytest.raises(KeyboardInterrupt):
+        child.run(replace(job, address="http://head:8265"))
+    assert told == ["wait", "stop", "wait"]
+
+
+@pytest.mark.slow
+def test_a_schedule_that_maintains_looks_after_the_lake(project, command):
+    """The real command: what nobody needs any more is gone after the run."""
+    lake = overdue(project)
+    leftover = project / "lake" / "train" / "part-of-nobody.parquet"
+    leftover.parent.mkdir()
+    leftover.write_bytes(b"left by a run that died")
+    os.utime(leftover, (0, 0))
+    done = command("small.yaml", "--cron", "0 0 * * *", "--maintain", "--once")
+    _, err = done.communicate(timeout=100)
+    assert done.returncode == 0, err
+    (fire,) = control.history(lake, "small")
+    assert (fire.state, fire.exit_code, fire.detail) == ("done", 0, None)
+    assert not leftover.exists()
+    assert lake.table("train").count() > 0

@@ -127,6 +127,18 @@ def test_a_backfill_runs_when_nothing_is_due():
     assert act(it, record, START + 12 * MINUTE) == ["claimed -10"]
 
 
+@pytest.mark.parametrize("catch_up", ["latest", "all"])
+def test_a_fire_during_a_backfill_is_late_and_not_skipped(catch_up):
+    """Somebody asked for the backfill; a day of the schedule must not be lost by it."""
+    it, record = standing(overlap="skip", catch_up=catch_up), InMemory()
+    record.add([Event(START - 20 * MINUTE, "queued", START), Event(START - 10 * MINUTE, "queued", START)])
+    assert act(it, record, START + 5 * MINUTE) == ["claimed -20"]
+    end(record, -20, START + 15 * MINUTE)
+    assert act(it, record, START + 15 * MINUTE) == ["claimed 10"]
+    end(record, 10, START + 16 * MINUTE)
+    assert act(it, record, START + 16 * MINUTE) == ["claimed -10"]
+
+
 def test_nothing_starts_while_paused():
     it = standing()
     paused = Standing(it.spec, "paused", it.since, it.at)

@@ -101,6 +101,7 @@ def test_backfill(lake):
         (["gristmill.yaml", "--retries", "5"], "--retries is part of a schedule"),
         (["gristmill.yaml", "--name", "other"], "give --cron"),
         (["missing.yaml", "--cron", "@daily"], "no such file"),
+        (["gristmill.yaml", "--cron", "@daily", "--address", "http://head"], "the cluster does not see"),
     ],
 )
 def test_what_is_wrong_is_said_and_exits_with_2(arguments, says):

@@ -19,6 +19,7 @@ from lake.errors import ConfigError, EngineError
 from lake.op import Op
 from lake.schema import no_drops
 from pipeline import Pipeline, telemetry
+from pipeline.telemetry import courier
 from pipeline.telemetry.courier import send
 from pipeline.telemetry.events import RunFailed, RunFinished
 from pipeline.telemetry.lineage import Lineage
@@ -85,45 +86,46 @@ def closed() -> str:
 
 
 @pytest.mark.parametrize("where", ["nobody", "closed"])
-def test_a_dead_endpoint_costs_less_than_two_seconds_and_one_warning(
-    where: str, watched: Watched, caplog, request
+def test_a_dead_endpoint_costs_a_moment_and_one_warning(
+    where: str, watched: Watched, caplog, request, monkeypatch
 ) -> None:
+    assert courier._OF_NOBODY <= courier._AT_THE_END < 2
+    monkeypatch.setattr(courier, "PATIENCE", 1e4)  # who waits for a delivery waits for hours
     url = request.getfixturevalue(where).replace("http://", "http://me:planted-password@")
     for made in (Lineage(url), exporter(Gateway(url), Live())):
         caplog.clear()
-        clock = time.perf_counter()
         for event in watched.recorder.events:
             made.on(event)
-        told = time.perf_counter() - clock
         made.close()
-        assert told < 0.5
-        assert time.perf_counter() - clock < 2.0
         warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
         assert len(warnings) == 1
         assert "the run goes on" in warnings[0].getMessage()
         assert "planted-password" not in caplog.text
 
 
-def test_two_dead_endpoints_take_no_longer_than_one(watched: Watched, nobody) -> None:
-    with telemetry.observing(metrics=nobody, lineage=nobody) as observers:
-        for event in watched.recorder.events:
-            for observer in observers:
-                observer.on(event)
-        clock = time.perf_counter()
-    assert time.perf_counter() - clock < 2.0
+def test_two_dead_endpoints_take_no_longer_than_one(monkeypatch) -> None:
+    """Each waits for the other: one after the other they would never end."""
+    both, ended = threading.Barrier(2), []
+
+    def close(_: object) -> None:
+        both.wait()
+        ended.append(True)
+
+    monkeypatch.setattr(Lineage, "close", close)
+    monkeypatch.setattr("pipeline.telemetry.metrics._Deliveries.close", close)
+    with telemetry.observing(metrics="http://127.0.0.1:9", lineage="http://127.0.0.1:9"):
+        pass
+    assert ended == [True, True]
 
 
-def test_a_service_that_dies_on_the_way_is_left_behind(watched: Watched, service, nobody, monkeypatch) -> None:
-    from pipeline.telemetry import courier
-
+def test_a_service_that_dies_on_the_way_is_left_behind(service, nobody, monkeypatch) -> None:
+    monkeypatch.setattr(courier, "PATIENCE", 1e4)
     sent = courier.Courier("somewhere")
     sent.take(lambda: courier.send("POST", service.url, b"{}", {}))
-    while not service.requests:
+    while not sent.delivered:
         time.sleep(0.01)
     sent.take(lambda: courier.send("POST", nobody, b"{}", {}))
-    clock = time.perf_counter()
     sent.close()
-    assert time.perf_counter() - clock < 2.0
     assert sent.delivered == 1
 
 
@@ -271,6 +273,38 @@ def test_a_login_is_not_taken_to_where_an_answer_sends(service) -> None:
             raised.value.close()
         server.shutdown()
     assert service.requests == []
+
+
+def test_a_gateway_that_was_away_for_a_moment_learns_how_the_run_ended(watched: Watched) -> None:
+    """Or it would show a run under way until the next one."""
+    taken: list[bytes] = []
+    first = threading.Event()
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if first.is_set():
+                taken.append(body)
+            self.send_response(200 if first.is_set() else 503)
+            self.end_headers()
+            first.set()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        pushed = exporter(Gateway(f"http://127.0.0.1:{server.server_port}"), Live())
+        begun, *others = watched.recorder.events
+        pushed.on(begun)
+        assert first.wait(60)
+        for event in others:
+            pushed.on(event)
+        pushed.close()
+        pushed._courier._thread.join()  # however slow this machine is
+        server.shutdown()
+    assert value(parsed(taken[-1]), "run_active") == 0
+    assert value(parsed(taken[-1]), "run_success") == 1
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "http://host:port", "http://:9091"])
