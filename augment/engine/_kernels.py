@@ -221,6 +221,20 @@ def _move_four(_context: Any, flat: Any, at: Any, into: Any, to: Any) -> Any:
     return types.void(flat, at, into, to), generate
 
 
+@_said
+def _eight(_context: Any, flat: Any, at: Any) -> Any:
+    """The eight bytes ``flat[at : at + 8]`` as a number, the first one lowest."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        from llvmlite import ir
+
+        source = _start(context, builder, signature.args[0], arguments[0], arguments[1])
+        word = ir.IntType(64)
+        return builder.load(builder.bitcast(source, word.as_pointer()), align=1, typ=word)
+
+    return types.uint64(flat, at), generate
+
+
 @kernel
 def _apart(flat: Any, first: Any, count: Any, planes: Any) -> None:
     """Pixels ``first`` .. ``first + count - 1`` of three values into planes (3, _BLOCK)."""
@@ -753,38 +767,148 @@ def _nearest_projective(src: Any, m: Any, dst: Any) -> None:
                 dst[y, x, k] = src[int(v), int(u), k] if inside else 0
 
 
+# Bilinear, row by row: what does not depend on a channel first, each loop over few enough arrays for vectors.
+
+
+@kernel
+def _aim(m: Any, y: Any, start: Any, shape: Any, projective: Any, us: Any, vs: Any, kept: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
+    """Where pixels from ``start`` on of row ``y`` come from; 0 in ``kept`` where that is outside."""
+    m0, m3, m6, m2, m5, m8 = m[0], m[3], m[6], m[2], m[5], m[8]
+    my, ny, oy = m[1] * (y + 0.5), m[4] * (y + 0.5), m[7] * (y + 0.5)
+    width, height = np.float64(shape[1]), np.float64(shape[0])
+    for i in range(us.size):
+        x = np.float64(start + i) + 0.5
+        u, v = m0 * x + my + m2, m3 * x + ny + m5
+        if projective:
+            below = m6 * x + oy + m8
+            u, v = u / below, v / below
+        inside = (u >= 0.0) & (u < width) & (v >= 0.0) & (v < height)
+        us[i], vs[i] = (u if inside else 0.5) - 0.5, (v if inside else 0.5) - 0.5
+        kept[i] = np.int32(inside)
+
+
+@kernel
+def _neighbours(us: Any, vs: Any, shape: Any, above: Any, beneath: Any) -> None:
+    """The places of the left neighbours above and below."""
+    last, most = np.float64(shape[0] - 1), np.float64(max(shape[1] - 2, 0))
+    width, c = np.float64(shape[1]), np.float64(shape[2])
+    for i in range(us.size):
+        column, up = min(max(np.floor(us[i]), 0.0), most), np.floor(vs[i])
+        above[i] = np.int64((max(up, 0.0) * width + column) * c)
+        beneath[i] = np.int64((min(up + 1.0, last) * width + column) * c)
+
+
+@kernel
+def _shares(us: Any, vs: Any, most: Any) -> None:
+    """The shares of the right and of the lower neighbours, in the place of the coordinates.
+
+    At a side both neighbours are one pixel, which 0 or 1 picks out of the pair at the side: p + (q - p) is q,
+    as they are whole numbers.
+    """
+    for i in range(us.size):
+        left = np.floor(us[i])
+        us[i] = 0.0 if left < 0.0 else 1.0 if left > most else us[i] - left
+        vs[i] -= np.floor(vs[i])
+
+
+@kernel
+def _between(p: Any, q: Any, r: Any, s: Any, dx: Any, dy: Any) -> Any:  # noqa: PLR0917  (compiled code has no keywords)
+    """Between four neighbours, truncated."""
+    first, second = p + (q - p) * dx, r + (s - r) * dx
+    return np.int32(first + (second - first) * dy)
+
+
+@kernel
+def _byte(pair: Any, number: Any) -> Any:
+    return np.float64(np.int32((pair >> np.uint64(8 * number)) & np.uint64(255)))
+
+
+@kernel
+def _between_bytes(tops: Any, lows: Any, k: Any, dx: Any, dy: Any, kept: Any, into: Any) -> None:  # noqa: PLR0917  (compiled code has no keywords)
+    """Channel ``k`` of RGB: two neighbours are six of the eight bytes."""
+    for i in range(kept.size):
+        p, q, r, s = _byte(tops[i], k), _byte(tops[i], k + 3), _byte(lows[i], k), _byte(lows[i], k + 3)
+        into[i] = _between(p, q, r, s, dx[i], dy[i]) * kept[i]
+
+
+@kernel
+def _read_pairs(flat: Any, places: Any) -> None:
+    """Eight bytes instead of where they are."""
+    for i in range(places.size):
+        places[i] = np.int64(_eight(flat, places[i]))
+
+
+@kernel
+def _between_any(  # noqa: PLR0917  (compiled code has no keywords)
+    flat: Any, above: Any, beneath: Any, us: Any, vs: Any, kept: Any, into: Any, beside: Any
+) -> None:
+    """The same for any type and number of channels; ``into`` is (pixels, channels)."""
+    channels = np.uint64(into.shape[1])  # unsigned, or indices would be tested
+    for i in range(kept.size):
+        a, b, dx, dy = np.uint64(above[i]), np.uint64(beneath[i]), us[i], vs[i]
+        for k in range(np.uint64(0), channels):
+            p, q = np.float64(flat[a + k]), np.float64(flat[a + beside + k])
+            r, s = np.float64(flat[b + k]), np.float64(flat[b + beside + k])
+            into[i, k] = _between(p, q, r, s, dx, dy) * kept[i]
+
+
+@kernel
+def _most(values: Any) -> Any:
+    found = values[0]
+    for x in range(values.size):
+        found = max(found, values[x])
+    return found
+
+
+@kernel
+def _ends_of(kept: Any) -> Any:
+    """The first and the last pixel that is not outside, and one more."""
+    low, high = 0, kept.size
+    while low < high and kept[low] == 0:
+        low += 1
+    while high > low and kept[high - 1] == 0:
+        high -= 1
+    return low, high
+
+
 @kernel
 def _bilinear(src: Any, m: Any, dst: Any, projective: Any) -> None:
     """Bilinear in float64: outside is judged before the half-pixel shift, neighbours are clamped, truncated."""
     h, w, c = src.shape
+    flat, out = src.reshape(h * w * c), dst.reshape(h * w * c)
+    coordinates, places = np.empty((2, _BLOCK)), np.empty((2, _BLOCK), np.int64)
+    inside, planes = np.empty(_BLOCK, np.int32), np.empty((3, _BLOCK), src.dtype)
+    pairs, beside = c == _RGB and w > 1 and src.itemsize == 1, np.uint64(c if w > 1 else 0)
     for y in range(h):
-        for x in range(w):
-            u = m[0] * (x + 0.5) + m[1] * (y + 0.5) + m[2]
-            v = m[3] * (x + 0.5) + m[4] * (y + 0.5) + m[5]
-            if projective:
-                below = m[6] * (x + 0.5) + m[7] * (y + 0.5) + m[8]
-                u, v = u / below, v / below
-            if not (u >= 0.0 and u < w and v >= 0.0 and v < h):
-                _fill(dst[y, x], 0)
+        for start in range(0, w, _BLOCK):
+            count, to = min(_BLOCK, w - start), y * w + start
+            us, vs = coordinates[0, :count], coordinates[1, :count]
+            _aim(m, y, start, src.shape, projective, us, vs, inside)
+            low, high = _ends_of(inside[:count])
+            _fill(out[to * c : (to + low) * c], 0)
+            _fill(out[(to + high) * c : (to + count) * c], 0)
+            if low == high:
                 continue
-            left, up = int(np.floor(u - 0.5)), int(np.floor(v - 0.5))
-            dx, dy = u - 0.5 - left, v - 0.5 - up
-            x0, x1 = max(left, 0), min(left + 1, w - 1)
-            y0, y1 = max(up, 0), min(up + 1, h - 1)
-            for k in range(c):
-                p, q = np.float64(src[y0, x0, k]), np.float64(src[y0, x1, k])
-                r, s = np.float64(src[y1, x0, k]), np.float64(src[y1, x1, k])
-                first, second = p + (q - p) * dx, r + (s - r) * dx
-                dst[y, x, k] = np.int64(first + (second - first) * dy)
+            us, vs, kept = us[low:high], vs[low:high], inside[low:high]
+            above, beneath = places[0, : high - low], places[1, : high - low]
+            _neighbours(us, vs, src.shape, above, beneath)
+            _shares(us, vs, max(w - 2, 0))
+            # Behind the image's last pixels there are no eight bytes.
+            if pairs and max(_most(above), _most(beneath)) + 8 <= flat.size:
+                _read_pairs(flat, above)
+                _read_pairs(flat, beneath)
+                for k in range(3):
+                    _between_bytes(above, beneath, k, us, vs, kept, planes[k])
+                _together(planes, out, to + low, high - low)
+            else:
+                _between_any(flat, above, beneath, us, vs, kept, dst[y, start + low : start + high], beside)
 
 
 @kernel
-def _warp(src: Any, m: Any, dst: Any, bilinear: Any) -> None:
+def move(src: Any, m: Any, dst: Any) -> None:
+    """Nearest neighbour for pixels of any type (labels of a mask, floats)."""
     h, w, _ = src.shape
-    projective = m[6] != 0.0 or m[7] != 0.0
-    if bilinear:
-        _bilinear(src, m, dst, projective)
-    elif projective:
+    if m[6] != 0.0 or m[7] != 0.0:
         _nearest_projective(src, m, dst)
     elif _fits(m, 0, 0) and _fits(m, w, h) and _fits(m, 0, h) and _fits(m, w, 0):
         _nearest(src, m, dst)
@@ -793,9 +917,11 @@ def _warp(src: Any, m: Any, dst: Any, bilinear: Any) -> None:
 
 
 @kernel
-def move(src: Any, m: Any, dst: Any) -> None:
-    """Nearest neighbour for pixels of any type (labels of a mask, floats)."""
-    _warp(src, m, dst, False)  # noqa: FBT003  (compiled code has no keywords)
+def _warp(src: Any, m: Any, dst: Any, bilinear: Any) -> None:
+    if bilinear:
+        _bilinear(src, m, dst, m[6] != 0.0 or m[7] != 0.0)
+    else:
+        move(src, m, dst)
 
 
 # --- programs -----------------------------------------------------------------------------------------

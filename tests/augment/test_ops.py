@@ -143,6 +143,13 @@ def test_bilinear_equals_pillow(name: str, channels: int) -> None:
                 assert np.array_equal(one(name, p, picture, resampling="bilinear"), expected), (shape, p)
 
 
+@pytest.mark.parametrize(("name", "p"), [("ShearX", 0.3), ("Rotate", 0.2), ("Rotate", 180), ("TranslateX", -7)])
+def test_bilinear_rows_longer_than_a_block_equal_pillow(name: str, p: float) -> None:
+    picture = np.random.default_rng(3).integers(0, 256, (9, 2500, 3), dtype=np.uint8)
+    expected = by_pillow(name, p, picture, Image.Resampling.BILINEAR)
+    assert np.array_equal(one(name, p, picture, resampling="bilinear"), expected)
+
+
 @pytest.mark.parametrize("shape", [(1, 40_000), (40_000, 1), (3, 33_000)])
 @pytest.mark.parametrize(("name", "p"), [("ShearX", 0.9), ("ShearY", 0.9), ("Rotate", 1e-3), ("Rotate", 180)])
 def test_sides_beyond_fixed_point_equal_pillow(name: str, p: float, shape: tuple[int, int]) -> None:
