@@ -16,10 +16,10 @@ from lake import show
 from lake.delta import locks, parts, pending
 from lake.delta.commit import Change
 from lake.delta.parts import Part
-from lake.delta.snapshot import snapshot
-from lake.errors import LakeError, NotALakeError
+from lake.delta.snapshot import log_file, snapshot
+from lake.errors import LakeError, NotALakeError, StorageError
 from lake.scratch import Scratch
-from lake.storage import TEMPORARY, Storage, open_storage
+from lake.storage import TEMPORARY, Storage, misread, open_storage
 from lake.table import Commit, Table
 
 __all__ = ["MARKER", "Change", "Commit", "Lake", "Part", "Scratch", "Table"]
@@ -42,6 +42,9 @@ class Lake:
             ``AWS_ACCESS_KEY_ID``, ...); what is not given comes from the environment or a profile,
             see docs/object-stores.md.
 
+    Raises:
+        StorageError: no such kind of storage, a secret in the URL, or characters that Delta reads otherwise.
+
     >>> import tempfile
     >>> schema = pa.schema([("x", pa.int64())])
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -57,6 +60,13 @@ class Lake:
         self.storage: Storage = open_storage(uri, storage_options)
         self.uri = self.storage.uri
         self._checked = False
+        if odd := misread(self.uri):
+            raise StorageError(
+                "a lake cannot have this address",
+                where=self.uri,
+                why=f"Delta would look for its tables elsewhere because of {odd!r}",
+                hint="choose a name without it",
+            )
 
     def __reduce__(self) -> tuple[object, ...]:
         return Lake, (self.uri, self.storage.options)
@@ -92,6 +102,9 @@ class Lake:
         if self._check():
             for folder in self.storage.folders():
                 if folder != locks.FOLDER:
+                    # Who is killed in the middle leaves whole tables, of ever earlier versions, then none.
+                    for entry in reversed(self.storage.entries(f"{folder}/_delta_log", recursive=False)):
+                        self.storage.delete(entry.path)
                     self.storage.delete_folder(folder)
 
     def _check(self) -> bool:
@@ -140,10 +153,10 @@ class Lake:
         return [name for name in names if self._has_log(name)]
 
     def _has_log(self, name: str) -> bool:
-        if "_delta_log" not in self.storage.folders(name):
-            return False
-        # On a disk a folder may be empty: a table that was being dropped.
-        return not self.storage.local or bool(self.storage.entries(f"{name}/_delta_log", recursive=False))
+        # A folder is not enough: a table that is being made has half a log entry, one that was being dropped
+        # an empty folder (in an object store too, where pyarrow leaves a marker).
+        found = self.storage.entries(f"{name}/_delta_log", recursive=False)
+        return any(log_file(entry.path) for entry in found)
 
     def table(self, name: str) -> Table:
         """A table, which need not exist yet.
@@ -216,10 +229,7 @@ class Lake:
     def still_there(self, part: Part) -> bool:
         """Whether the file of a part is there with its size; a vacuum then takes it for one in use."""
         where = f"{part.table}/{part.path}"
-        if self.storage.size(where) != part.bytes:
-            return False
-        self.storage.touch(where)
-        return True
+        return self.storage.renew(where) == part.bytes
 
     # Commits
 

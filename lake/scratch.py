@@ -94,8 +94,8 @@ class Scratch:
         return self._storage.read(self._path(name))
 
     def exists(self, name: str) -> bool:
-        """Whether something was written, to its end, under this name."""
-        return self._storage.size(self._path(name)) is not None
+        """Whether something was written, to its end, under this name; a vacuum then takes it for in use."""
+        return self._storage.renew(self._path(name)) is not None
 
     def modified(self, name: str) -> float:
         """When it was written, in seconds since the epoch; 0 where it was not."""

@@ -26,7 +26,7 @@ def without_bounds(storage: Storage, table: str) -> list[str]:
     nothing. Nobody may commit to the table meanwhile.
 
     Returns:
-        The paths of the log's files that were changed.
+        The paths of the log's files that were changed or deleted.
     """
     there = {entry.path for entry in storage.entries(table)}
     changed = []
@@ -39,6 +39,9 @@ def without_bounds(storage: Storage, table: str) -> list[str]:
                 storage.write(path, after)
                 changed.append(path)
         elif name.endswith(".parquet") and ".checkpoint." in name and _checkpoint(storage, path, table, there):
+            changed.append(path)
+        elif "#" in name:  # half a file, whose writer is dead
+            storage.delete(path)
             changed.append(path)
     return changed
 

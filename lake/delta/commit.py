@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lake.delta.parts import Part, canonical
-from lake.delta.snapshot import Snapshot, commit_info, first_line, snapshot
+from lake.delta.snapshot import Snapshot, commit_info, entry_path, first_line, snapshot
 from lake.errors import ConcurrentRunError, MissingTableError, SchemaError, StorageError
 from lake.storage import BusyError, Storage, refused
 
@@ -149,6 +149,9 @@ def prepare(storage: Storage, name: str, schema: pa.Schema, partition_by: Sequen
             unanswered.append(error)
             _wait_or_raise(unanswered)
         else:
+            storage.sync(entry_path(name, 0 if current is None else current.version + 1))
+            if current is None:
+                storage.sync(f"{name}/_delta_log")
             return
 
 
@@ -215,7 +218,9 @@ def commit_table(storage: Storage, stamp: Stamp, change: Change, *, deciding: bo
         if current is None:
             raise MissingTableError("the table vanished during a commit", where=where)
         if state(storage, current, stamp) is State.OURS:
-            return find_commit(storage, current, stamp) or current.version
+            version = find_commit(storage, current, stamp) or current.version
+            storage.sync(entry_path(change.table, version))  # who wrote it may have been killed before he did
+            return version
         there = {part.path: part for part in current.parts()}
         if deciding:
             refuse(storage, current, stamp, change, there)
@@ -237,7 +242,7 @@ def commit_table(storage: Storage, stamp: Stamp, change: Change, *, deciding: bo
             unanswered.append(error)
             _wait_or_raise(unanswered)
         else:
-            storage.sync(f"{change.table}/_delta_log/{current.version + 1:020d}.json")
+            storage.sync(entry_path(change.table, current.version + 1))
             return current.version + 1
     raise AssertionError  # pragma: no cover  (_pauses raises when patience ends)
 

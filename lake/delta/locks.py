@@ -100,8 +100,9 @@ def _kernel_lock(storage: Storage, path: str, name: str, wait: float) -> Iterato
             raise _taken(storage, name, storage.claimed(path) or b"", path)
         time.sleep(_POLL)
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, _me(), 0)
+        with guard(storage.address(path)):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, _me(), 0)
         try:
             yield
         finally:
@@ -114,7 +115,11 @@ def _try(storage: Storage, path: str, file: Path) -> int | None:
     """Take the kernel's lock of a file; None where somebody else has it, or where the file was swept up."""
     with guard(storage.address(path)):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return _locked(file, os.O_RDWR | os.O_CREAT)
+
+
+def _locked(file: Path, flags: int) -> int | None:
+    handle = os.open(file, flags | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The lock of a file that `unused` deleted meanwhile is worth nothing: others take its successor's.
@@ -183,11 +188,14 @@ def unused(storage: Storage, cutoff: float, *, dry_run: bool = False) -> list[st
     gone: list[str] = []
     for path in _names(storage) if storage.local else ():
         file = Path(storage.inner(path))
-        if storage.modified(path) < cutoff and (handle := _try(storage, path, file)) is not None:
-            if not dry_run:
-                file.unlink()  # under the lock, and whoever waits for it looks whether it is still there
-            os.close(handle)
-            gone.append(path)
+        if storage.modified(path) >= cutoff:
+            continue
+        with suppress(FileNotFoundError), guard(storage.address(path)):
+            if (handle := _locked(file, os.O_RDONLY if dry_run else os.O_RDWR)) is not None:
+                if not dry_run:
+                    file.unlink()  # under the lock, and whoever waits for it looks whether it is still there
+                os.close(handle)
+                gone.append(path)
     return gone
 
 

@@ -132,6 +132,12 @@ def write_part(
     """Stream ``batches`` into one Parquet file; see :meth:`lake.lake.Lake.write_part`."""
     columns = file_schema(schema, partition)
     where = f"{table}/{path}"
+    if "" in partition.values():
+        raise SchemaError(
+            "the empty text is no value of a partition",
+            where=storage.address(where),
+            why="Delta takes it for null",
+        )
     if not len(columns):
         raise SchemaError("a part needs a column beside those of its partition", where=storage.address(where))
     scalar = [leaf for leaf, kind in _leaves(columns) if not _opaque(kind)]

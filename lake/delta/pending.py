@@ -5,7 +5,7 @@ The protocol, for a change over tables t1, t2, ...:
 1. check the parts, and that no table has ``(app, version)`` from somebody else;
 2. claim ``_pending/<app>-<version>.json`` with the whole change in it (the claim is atomic: of two changes
    with the same app and version one gets it, and the other completes that one, then gives up);
-3. check again, create missing tables, add missing columns;
+3. check again, make the parts young so that no vacuum takes them, create missing tables, add missing columns;
 4. commit t1: from here on the change counts;
 5. commit t2, ...; each table's log says whether it has the change, so anybody can carry it through, twice,
    or at once with its owner;
@@ -28,10 +28,11 @@ import logging
 import re
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -49,7 +50,7 @@ from lake.delta.commit import (
 from lake.delta.locks import lock
 from lake.delta.parts import Part, canonical, check_part, file_schema
 from lake.delta.snapshot import snapshot
-from lake.errors import ConcurrentRunError, LakeError, SchemaError
+from lake.errors import ConcurrentRunError, LakeError, MissingPartError, SchemaError
 from lake.storage import Storage
 
 __all__ = ["FOLDER", "Pending", "commit", "pending", "recover"]
@@ -61,6 +62,8 @@ _ABANDONED = 3600.0  # seconds after which a refused change is certainly nobody'
 _READERS = 16  # footers read at once: latency in an object store, not work
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,7 @@ def commit(
             raise _taken(storage, wanted)
         try:
             return _carry_out(storage, wanted)
-        except (ConcurrentRunError, SchemaError):
+        except (ConcurrentRunError, SchemaError, MissingPartError):
             if _hopeless(storage, wanted):
                 storage.unclaim(wanted.path)
             raise
@@ -204,7 +207,7 @@ def _complete(storage: Storage, found: Pending) -> bool:
     """Carry somebody else's change through; False if it was refused before it had begun."""
     try:
         _carry_out(storage, found)
-    except (ConcurrentRunError, SchemaError) as error:
+    except (ConcurrentRunError, SchemaError, MissingPartError) as error:
         # Nothing of it is committed and nobody can commit it any more, but its owner may be about to find
         # that out: leave a young file to him.
         _log.warning(
@@ -220,6 +223,7 @@ def _carry_out(storage: Storage, change: Pending) -> dict[str, int]:
     """Steps 3 to 6. May be repeated, and run by several processes at once."""
     if not _begun(storage, change):
         _check_tables(storage, change)
+        _keep_parts(storage, change)
     for one in change.changes:
         prepare(storage, one.table, one.schema, one.partition_by)
     versions = {
@@ -244,7 +248,8 @@ def _hopeless(storage: Storage, change: Pending) -> bool:
         return False
     try:
         _check_tables(storage, change)
-    except (ConcurrentRunError, SchemaError):
+        _keep_parts(storage, change)
+    except (ConcurrentRunError, SchemaError, MissingPartError):
         return True
     return False
 
@@ -277,12 +282,32 @@ def _check_tables(storage: Storage, change: Pending) -> None:
 def _check_parts(storage: Storage, change: Pending) -> None:
     """Raise unless every part to add is there, whole, and fits its table."""
     todo = [(part, file_schema(one.schema, one.partition_by)) for one in change.changes for part in one.add]
+    _each(storage, lambda pair: check_part(storage, *pair), todo)
+
+
+def _keep_parts(storage: Storage, change: Pending) -> None:
+    """Make the parts to add young, and raise where one is gone.
+
+    A vacuum spares what a claim names, if it reads the claim. One that looked a moment before may be deleting
+    them now, where our process was frozen for days since it checked them; it looks at their age, though.
+    """
+    parts = [part for one in change.changes for part in one.add]
+    sizes = _each(storage, lambda part: storage.renew(f"{part.table}/{part.path}"), parts)
+    gone = [part for part, size in zip(parts, sizes, strict=True) if size != part.bytes]
+    if gone and not _begun(storage, change):  # else another one was quicker, and they were compacted since
+        raise MissingPartError(
+            f"{len(gone)} of the staged parts are gone or have changed",
+            where=storage.address(f"{gone[0].table}/{gone[0].path}"),
+            why="they were deleted after they had been checked",
+            hint="run again: the parts are made anew",
+        )
+
+
+def _each(storage: Storage, work: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
     if storage.local:
-        for part, columns in todo:
-            check_part(storage, part, columns)
-    else:
-        with ThreadPoolExecutor(_READERS) as pool:
-            list(pool.map(lambda pair: check_part(storage, *pair), todo))
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(work, items))
 
 
 def _normal(change: Change) -> Change:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,19 @@ from lake.storage import Storage, refused
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-__all__ = ["Snapshot", "commit_info", "first_line", "log_entry", "snapshot", "version_range"]
+__all__ = [
+    "Snapshot",
+    "commit_info",
+    "entry_path",
+    "first_line",
+    "log_entry",
+    "log_file",
+    "snapshot",
+    "version_range",
+]
+
+# A checkpoint in several files, which delta-rs never writes, is none: one of them may be missing.
+_LOG_FILE = re.compile(r"(\d{20})\.(?:json|(checkpoint)(?:\.[0-9a-f-]{36})?\.(?:parquet|json))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +170,22 @@ def _load(storage: Storage, name: str, version: int | None) -> Snapshot | None:
     return Snapshot(name, table.version(), schema, tuple(table.metadata().partition_columns), table)
 
 
+def log_file(path: str) -> tuple[int, bool] | None:
+    """The version of a file in a log, and whether it is a checkpoint; None for all that is neither.
+
+    >>> log_file("t/_delta_log/00000000000000000009.checkpoint.parquet")
+    (9, True)
+    >>> log_file("t/_delta_log/00000000000000000009.checkpoint.parquet#1")  # its writer was killed
+    """
+    found = _LOG_FILE.fullmatch(path.rpartition("/")[2])
+    return None if found is None else (int(found[1]), found[2] is not None)
+
+
+def entry_path(name: str, version: int) -> str:
+    """Where the log entry of a version lies."""
+    return f"{name}/_delta_log/{version:020d}.json"
+
+
 def log_entry(storage: Storage, name: str, version: int) -> list[dict[str, Any]] | None:
     """The actions of one commit; None if its log entry is gone.
 
@@ -164,7 +193,7 @@ def log_entry(storage: Storage, name: str, version: int) -> list[dict[str, Any]]
     while it waits for the storage.
     """
     try:
-        log = storage.read(f"{name}/_delta_log/{version:020d}.json")
+        log = storage.read(entry_path(name, version))
     except FileNotFoundError:
         return None
     return [json.loads(line) for line in log.splitlines() if line]
@@ -180,13 +209,13 @@ def version_range(storage: Storage, name: str) -> tuple[int, int] | None:
     """The oldest and the newest version that the log can still rebuild."""
     logs, starts = [], []
     for entry in storage.entries(f"{name}/_delta_log", recursive=False):
-        number, _, ending = entry.path.rpartition("/")[2].partition(".")
-        if not number.isdigit():
+        if (found := log_file(entry.path)) is None:
             continue
-        if ending == "json":
-            logs.append(int(number))
-        if "checkpoint" in ending or (ending == "json" and int(number) == 0):
-            starts.append(int(number))
+        version, is_checkpoint = found
+        if not is_checkpoint:
+            logs.append(version)
+        if is_checkpoint or version == 0:
+            starts.append(version)
     return (min(starts), max(logs, default=max(starts))) if starts else None
 
 

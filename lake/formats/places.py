@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import fnmatch
 import glob
 import io
 import os
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import pyarrow as pa
 from pyarrow import fs as arrow_fs
@@ -182,7 +183,7 @@ def _find_local(pattern: str, base: Path) -> list[Found]:
         return [_local(root, base, None)]
     if glob.has_magic(pattern):
         still = _still(root)
-        names = glob.glob(root, recursive=True)  # noqa: PTH207
+        names = list(dict.fromkeys(_matches(root)))
         if names:
             return [_local(name, base, still) for name in names if not os.path.isdir(name)]  # noqa: PTH112
     raise InputError("no file matches", where=pattern, why=f"looked in {base}", hint=_hint(root))
@@ -194,13 +195,62 @@ def _still(pattern: str) -> str:
     return head.rpartition("/")[0] or "/"
 
 
-def _walk(root: str) -> Iterator[str]:
-    def refuse(error: OSError) -> None:
-        raise InputError(
-            "cannot list a folder", where=error.filename, why=error.strerror, hint="check its permissions"
-        ) from error
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
-    for folder, folders, files in os.walk(root, onerror=refuse):
+
+def _matches(pattern: str) -> list[str]:
+    """What ``glob.glob(pattern, recursive=True)`` gives, but that a folder that cannot be listed is an error.
+
+    There its files would be missing without a word, as if they had been deleted.
+    """
+    first, *rest = pattern.split("/")
+    found = [first]
+    for part in rest:
+        if part == "**":
+            found = [name for each in found if _is_there(f"{each}/") for name in _below(each)]
+        elif glob.has_magic(part):
+            found = [f"{each}/{name}" for each in found for name in _listing(each, hidden=part[0] == ".")
+                     if fnmatch.fnmatchcase(name, part)]  # fmt: skip
+        else:
+            found = [name for each in found if _is_there(name := f"{each}/{part}")]
+    return found
+
+
+def _below(folder: str) -> Iterator[str]:
+    """A folder, and all that is below it, through links too."""
+    yield folder
+    for name in _listing(folder, hidden=False):
+        yield from _below(f"{folder}/{name}")
+
+
+def _listing(folder: str, *, hidden: bool) -> list[str]:
+    """The names in a folder; none where it is no folder."""
+    try:
+        return sorted(name for name in os.listdir(f"{folder}/") if hidden or name[0] != ".")  # noqa: PTH208
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return []
+        _refuse(error)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        os.lstat(name)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return False
+        _refuse(error)
+    return True
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise InputError(
+        "cannot list a folder", where=error.filename, why=error.strerror, hint="check its permissions"
+    ) from error
+
+
+def _walk(root: str) -> Iterator[str]:
+    for folder, folders, files in os.walk(root, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if not name.startswith("."):

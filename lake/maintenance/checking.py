@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lake.delta.parts import read_footer
 from lake.delta.snapshot import snapshot
-from lake.lake import Lake
-from lake.storage import Storage
+from lake.errors import StorageError
+from lake.lake import MARKER, Lake
+from lake.storage import BusyError, Storage
 
-__all__ = ["Finding", "verify"]
+__all__ = ["Finding", "is_there", "verify"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,21 @@ class Finding:
     path: str
     rule: str
     detail: str
+
+
+def is_there(lake: Lake) -> bool:
+    """Whether there is a lake, as far as our key may tell: it may be for another prefix alone.
+
+    >>> is_there(Lake("/nowhere"))
+    False
+    """
+    try:
+        return lake.storage.size(MARKER) is not None
+    except BusyError:
+        raise
+    except StorageError as error:
+        _log.info("%s: %s", lake.uri, error.what)
+        return False
 
 
 def verify(lake: Lake) -> list[Finding]:

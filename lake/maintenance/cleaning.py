@@ -10,13 +10,14 @@ another. So what is needed is read again after :data:`_FRESH` seconds: whoever w
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 
 from lake.delta import locks
 from lake.delta.parts import NOTES, read_footer
 from lake.delta.pending import pending
-from lake.delta.snapshot import log_entry, snapshot, version_range
+from lake.delta.snapshot import entry_path, log_entry, snapshot, version_range
 from lake.errors import LakeError
 from lake.lake import Lake
 from lake.maintenance.compaction import LOCK
@@ -28,6 +29,7 @@ __all__ = ["SAFE_HOURS", "check_age", "cutoff_of", "delete", "homeless", "leftov
 SAFE_HOURS = 1.0
 """Files younger than that go only where somebody insists: a reader may be at them."""
 
+_HALF_OF_DELTA = re.compile(r"(?:\d{20}\.(?:json|checkpoint\.parquet)|_last_checkpoint)#\d+")
 _FRESH = 30.0  # seconds for which it is known what is needed
 
 
@@ -123,15 +125,15 @@ def delete(lake: Lake, chosen: Iterable[Entry], cutoff: float) -> list[str]:
             storage.delete(entry.path)
             gone.append(entry.path)
     for folder in sorted({path.rpartition("/")[0] for path in gone if path.startswith(f"{STAGING}/")}):
-        if not storage.entries(folder):
-            storage.delete_folder(folder)
+        storage.delete_empty(folder)
     return gone
 
 
 def _half(entry: Entry) -> bool:
-    """What a writer killed in the middle leaves: never a numbered log entry, never a part."""
+    """What a writer killed in the middle leaves: never a numbered log entry or checkpoint, never a part."""
     name = entry.path.rpartition("/")[2]
-    return name.startswith((TEMPORARY, "_commit_")) or ".json#" in name
+    # delta-rs fills `<name>#<number>`, then gives it its name.
+    return name.startswith((TEMPORARY, "_commit_")) or _HALF_OF_DELTA.fullmatch(name) is not None
 
 
 def _is_part(entry: Entry) -> bool:
@@ -177,7 +179,8 @@ def _removed_since(storage: Storage, table: str, cutoff: float) -> set[str]:
         if actions is None:
             break
         stamps = [action["commitInfo"]["timestamp"] for action in actions if "commitInfo" in action]
-        if stamps and stamps[0] / 1000 < cutoff:
+        # The storage's own time counts too: the clock of who committed may be slow.
+        if stamps and stamps[0] / 1000 < cutoff and storage.modified(entry_path(table, version)) < cutoff:
             break
         removed |= {action["remove"]["path"] for action in actions if "remove" in action}
     return removed

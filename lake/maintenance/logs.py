@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lake.delta.pending import pending
-from lake.delta.snapshot import commit_info, snapshot
+from lake.delta.snapshot import commit_info, log_file, snapshot
 from lake.lake import Lake
 from lake.storage import Entry
 
-__all__ = ["CHECKPOINT_EVERY", "THIN", "Log", "checkpoint", "expired", "log_of"]
+__all__ = ["CHECKPOINT_EVERY", "THIN", "Log", "checkpoint", "cut", "expired", "log_of"]
 
 CHECKPOINT_EVERY = 10
 """Commits after which a table has a checkpoint; delta-rs writes it after the commit, unless it is killed."""
@@ -52,11 +52,13 @@ def log_of(lake: Lake, table: str) -> Log:
     entries: dict[int, Entry] = {}
     checkpoints: dict[int, tuple[Entry, ...]] = {}
     for entry in lake.storage.entries(f"{table}/_delta_log", recursive=False):
-        number, _, ending = entry.path.rpartition("/")[2].partition(".")
-        if number.isdigit() and ending == "json":
-            entries[int(number)] = entry
-        elif number.isdigit() and ending.startswith("checkpoint"):
-            checkpoints[int(number)] = (*checkpoints.get(int(number), ()), entry)
+        if (found := log_file(entry.path)) is None:
+            continue
+        version, is_checkpoint = found
+        if is_checkpoint:
+            checkpoints[version] = (*checkpoints.get(version, ()), entry)
+        else:
+            entries[version] = entry
     return Log(entries, checkpoints)
 
 
@@ -93,13 +95,27 @@ def expired(lake: Lake, table: str, cutoff: float, now: float) -> list[Entry]:
     return [*superseded, *(log.entries[version] for version in sorted(log.entries) if version < base)]
 
 
+def cut(lake: Lake, table: str, old: Sequence[Entry]) -> None:
+    """Delete files of the log that :func:`expired` gave."""
+    for files in log_of(lake, table).checkpoints.values():
+        for entry in files:
+            lake.storage.sync(entry.path)  # delta-rs does not, and what is cut stands there alone
+    for entry in old:
+        lake.storage.delete(entry.path)
+
+
 def _base(lake: Lake, table: str, log: Log, settled: Sequence[int], cutoff: float) -> int:
     """The checkpoint at which the log may be cut; 0 where it may not."""
     storage = lake.storage
     # A commit under way is looked for in the log, back to when it began.
     cutoff = min([cutoff, *(one.created for one in pending(storage))])
     keep = log.newest
-    while keep > 0 and keep in log.entries and _time(lake, table, keep) >= cutoff:
+    # The storage's own time counts too: the clock of who committed may be slow.
+    while (
+        keep > 0
+        and (entry := log.entries.get(keep))
+        and max(_time(lake, table, keep), entry.modified) >= cutoff
+    ):
         keep -= 1  # the version before a young commit was the newest when that came
     keep = min(keep, lake.table(table).data_version)
     return max((version for version in settled if version <= keep), default=0)

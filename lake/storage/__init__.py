@@ -16,7 +16,7 @@ from lake.storage.base import TEMPORARY, Entry, Storage
 from lake.storage.local import LocalStorage
 from lake.storage.redact import redact
 from lake.storage.refusals import BusyError, guard, refused
-from lake.storage.urls import FORMS, SCHEMES, complaint, scheme_of, secret
+from lake.storage.urls import FORMS, SCHEMES, complaint, misread, scheme_of, secret
 
 __all__ = [
     "TEMPORARY",
@@ -25,6 +25,7 @@ __all__ = [
     "Storage",
     "complaint",
     "guard",
+    "misread",
     "open_storage",
     "redact",
     "refused",

@@ -93,6 +93,11 @@ class Storage(ABC):
     def touch(self, path: str) -> None:  # noqa: B027  (objects cannot be touched)
         """Renew the age of a file that is still wanted; no object store can."""
 
+    def renew(self, path: str) -> int | None:
+        """Make a file young that is about to be needed for good; gives its size, None if there is none."""
+        self.touch(path)
+        return self.size(path)
+
     def sync(self, path: str) -> None:  # noqa: B027  (objects are durable when they are there)
         """Make a file that someone else wrote survive a power cut."""
 
@@ -164,6 +169,11 @@ class Storage(ABC):
         """Delete a file; nothing happens if there is none."""
         with suppress(FileNotFoundError):
             self.ask(path, lambda: self.filesystem.delete_file(self.inner(path)))
+
+    def delete_empty(self, folder: str) -> None:
+        """Delete a folder if nothing is in it; nothing happens if there is none."""
+        if not self.entries(folder):
+            self.delete_folder(folder)
 
     def delete_folder(self, path: str) -> None:
         """Delete a folder and all that is in it; nothing happens if there is none."""

@@ -42,6 +42,7 @@ PATIENCE = 60.0
 
 _LONGEST_PAUSE = 8.0  # seconds
 _BLOCK = 8 << 20
+_AGED = 6 * 86400.0  # seconds after which an object is not young; less than the week of a vacuum
 _FIRST = "_delta_log/00000000000000000000.json"
 _CREDENTIALS = {Refusal.EXPIRED, Refusal.UNKNOWN_KEY, Refusal.DENIED, Refusal.OTHER}
 _SILENT = "No response body"  # an answer to HEAD, which cannot say why
@@ -166,6 +167,27 @@ class ObjectStorage(Storage):
             self._put(path, fill)
         finally:
             Path(temporary).unlink(missing_ok=True)
+
+    def renew(self, path: str) -> int | None:
+        info = self._info(path)
+        if info.type != fs.FileType.File:
+            return None
+        if info.mtime and time.time() - info.mtime.timestamp() > _AGED:
+            try:
+                self._write_again(path)
+            except FileNotFoundError:
+                return None
+        return int(info.size)
+
+    def _write_again(self, path: str) -> None:
+        """An object's age is that of its content."""
+        with self.staging(path) as temporary:
+
+            def fetch() -> None:
+                with self._open(path) as source, open(temporary, "wb") as sink:  # noqa: PTH123  (as in staging)
+                    shutil.copyfileobj(source, sink, _BLOCK)
+
+            self.ask(path, fetch)
 
     def _put(self, path: str, fill: Callable[[pa.NativeFile], object]) -> None:
         def work() -> None:

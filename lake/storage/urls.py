@@ -1,10 +1,11 @@
-"""The addresses of object stores: which are known, and which hold a secret and are refused."""
+"""Addresses of lakes and sources: which are known, which hold a secret, which Delta would read otherwise."""
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qsl, urlsplit
 
-__all__ = ["FORMS", "SCHEMES", "complaint", "scheme_of", "secret"]
+__all__ = ["FORMS", "SCHEMES", "complaint", "misread", "scheme_of", "secret"]
 
 SCHEMES = {
     "s3": "s3",
@@ -20,6 +21,24 @@ SCHEMES = {
 FORMS = (
     "a folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or abfss://container@account..."
 )
+
+
+# delta-rs decodes "%20" twice, takes a backslash for a slash, and leaves out what follows "#" or "?" in a URL.
+_MISREAD = re.compile(r"%[0-9A-Fa-f]{2}|[\\\x00-\x1f\x7f]")
+_MISREAD_IN_URL = re.compile(r"[#?]|//")
+
+
+def misread(uri: str) -> str | None:
+    """What in the address of a lake Delta's log would be looked for elsewhere by, if anything.
+
+    Such a lake would share its log with that of another address, or not find it.
+
+    >>> misread("/data/100% new/#1"), misread("/data/a%20b"), misread("s3://bucket/lake#1")
+    (None, '%20', '#')
+    """
+    _, url, rest = uri.partition("://")
+    found = _MISREAD.search(uri) or (_MISREAD_IN_URL.search(rest) if url else None)
+    return found[0] if found else None
 
 
 def scheme_of(url: str) -> str:

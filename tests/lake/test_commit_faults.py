@@ -17,9 +17,9 @@ import pytest
 import lake as lake_package
 from lake.delta import pending
 from lake.delta.commit import Stamp, commit_table, prepare
-from lake.errors import ConcurrentRunError, LakeError
+from lake.errors import ConcurrentRunError, LakeError, MissingPartError
 from lake.lake import Change, Lake, Part
-from lake.maintenance import verify
+from lake.maintenance import vacuum, verify
 
 ROOT = Path(lake_package.__file__).parents[1]
 SCHEMA = pa.schema([("x", pa.int64())])
@@ -331,6 +331,55 @@ def test_a_part_replaced_between_check_and_commit(
         lake.commit([mine, other], app="app", version=5)
     assert (rows(lake, "a"), rows(lake, "b")) == ([2], [])
     assert pending.pending(lake.storage) == []
+
+
+@pytest.mark.parametrize("moment", ["check", "claim"])
+def test_a_process_frozen_for_days_after_its_check_commits_no_part_that_was_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    lake = Lake(tmp_path)
+    lake.commit([Change("a", SCHEMA, add=(stage(lake, "a", "old", 1),))], app="app", version=0)
+    parts = [stage(lake, table, "late", 2) for table in ("a", "b")]
+
+    def frozen() -> None:
+        os.utime(tmp_path / "a" / parts[0].path, (1, 1))
+        os.utime(tmp_path / "b" / parts[1].path, (1, 1))
+        assert vacuum(lake, "a") == ([f"a/{parts[0].path}"] if moment == "check" else [])
+
+    if moment == "check":
+        check = pending._check_parts
+        monkeypatch.setattr(pending, "_check_parts", lambda *given: (check(*given), frozen()))
+        with pytest.raises(MissingPartError):
+            lake.commit([Change(part.table, SCHEMA, add=(part,)) for part in parts], app="app", version=1)
+        assert (rows(lake, "a"), lake.tables()) == ([1], ["a"])
+    else:
+        claim = lake.storage.claim
+        monkeypatch.setattr(lake.storage, "claim", lambda *given: (claim(*given), frozen())[0])
+        lake.commit([Change(part.table, SCHEMA, add=(part,)) for part in parts], app="app", version=1)
+        assert (rows(lake, "a"), rows(lake, "b")) == ([1, 2], [2])
+    assert verify(lake) == []
+    assert pending.pending(lake.storage) == []
+
+
+def test_a_vacuum_that_looked_before_a_claim_sees_that_its_parts_have_become_young(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path)
+    lake.commit([Change("a", SCHEMA, add=(stage(lake, "a", "old", 1),))], app="app", version=0)
+    part = stage(lake, "a", "late", 2)
+    os.utime(tmp_path / "a" / part.path, (1, 1))
+    modified = lake.storage.modified
+    done: list[dict[str, int]] = []
+
+    def late(path: str) -> float:
+        if not done:  # between its look at what is needed and its look at the file
+            done.append(Lake(tmp_path).commit([Change("a", SCHEMA, add=(part,))], app="app", version=1))
+        return modified(path)
+
+    monkeypatch.setattr(lake.storage, "modified", late)
+    assert vacuum(lake, "a") == []
+    assert rows(lake, "a") == [1, 2]
+    assert done
 
 
 def test_a_version_taken_in_the_second_table_between_check_and_claim(

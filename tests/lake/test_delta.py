@@ -20,6 +20,7 @@ from lake.delta.commit import prepare
 from lake.delta.snapshot import snapshot
 from lake.errors import ConcurrentRunError, MissingPartError, MissingTableError, SchemaError, StorageError
 from lake.lake import Change, Lake, Part
+from lake.storage import local
 
 ROOT = Path(lake_package.__file__).parents[1]
 SCHEMA = pa.schema([("x", pa.int64())])
@@ -253,6 +254,26 @@ def test_endless_losing_ends(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 # Races
+
+
+def test_all_that_a_commit_makes_survives_a_power_cut(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each entry of a log the content, of each folder the names in it are forced to the disk."""
+    forced: set[Path] = set()
+    real = local._fsync
+    monkeypatch.setattr(local, "_fsync", lambda path: (forced.add(Path(path)), real(path)))
+    more = pa.schema([*SCHEMA, pa.field("new", pa.string())])
+    for version, schema in enumerate((SCHEMA, more)):
+        by = pa.schema([*schema, pa.field("k", pa.string())])
+        parts = [
+            lake.write_part("plain", f"p{version}", [schema.empty_table()], schema),
+            lake.write_part("by", f"p{version}", [schema.empty_table()], by, partition={"k": str(version)}),
+        ]
+        changes = [Change("plain", schema, add=(parts[0],)), Change("by", by, (parts[1],), partition_by=("k",))]
+        lake.commit(changes, app="app", version=version)
+    root = Path(lake.uri)
+    entries = set(root.rglob("*.json")) - {root / "_gristmill.json"}
+    assert len(entries) == 8
+    assert {root, *(path for path in root.rglob("*") if path.is_dir()), *entries} - forced == set()
 
 
 def test_creating_a_table_twice_at_once_makes_one(lake: Lake) -> None:

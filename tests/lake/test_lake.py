@@ -293,6 +293,13 @@ def test_partition_values_live_in_the_log(lake: Lake) -> None:
     assert lake.find_part("t", "p", {"pipeline": odd, "n": "1"}) == made[0]
 
 
+def test_the_empty_text_is_no_value_of_a_partition(lake: Lake) -> None:
+    """In Delta it is null."""
+    schema = pa.schema([("x", pa.int64()), ("k", pa.string())])
+    with pytest.raises(SchemaError, match="empty"):
+        lake.write_part("t", "p", [pa.table({"x": [1]})], schema, partition={"k": ""})
+
+
 def test_rows_of_another_partition_are_refused(lake: Lake) -> None:
     schema = pa.schema([("k", pa.string()), ("x", pa.int64())])
     for value in ("other", None):

@@ -51,13 +51,14 @@ def age(lake: Lake, *paths: str, seconds: float = 2 * WEEK) -> None:
 
 
 def age_log(lake: Lake, table: str = "t", seconds: int = 2 * WEEK) -> None:
-    """Make all commits so far look old, in the log entries themselves."""
+    """Make all commits so far look old, the log entries and what they say."""
     for entry in (Path(lake.uri) / table / "_delta_log").glob("*.json"):
         actions = [json.loads(line) for line in entry.read_text().splitlines()]
         for action in actions:
             if "commitInfo" in action:
                 action["commitInfo"]["timestamp"] -= seconds * 1000
         entry.write_text("\n".join(map(json.dumps, actions)))
+        os.utime(entry, (time.time() - seconds,) * 2)
 
 
 # Compaction
@@ -300,6 +301,36 @@ def test_looking_for_a_part_keeps_it_from_vacuum(lake: Lake) -> None:
     age(lake, "t/found.parquet", "t/lost.parquet")
     assert lake.find_part("t", "found") is not None
     assert vacuum(lake, "t") == ["t/lost.parquet"]
+
+
+def test_looking_for_an_intermediate_keeps_it_from_vacuum(lake: Lake) -> None:
+    put(lake, "p", 1)
+    scratch = lake.scratch("run")
+    for name in ("found", "lost"):
+        scratch.write_bytes(name, b"1")
+    age(lake, "_staging/run/found", "_staging/run/lost")
+    assert scratch.exists("found")
+    assert vacuum(lake, "t") == ["_staging/run/lost"]
+    age(lake, "_staging/run/found")
+    assert vacuum(lake, "t") == ["_staging/run/found"]
+    assert not (Path(lake.uri) / "_staging" / "run").exists()
+
+
+def test_a_machine_whose_clock_is_slow_shortens_no_version_s_life(lake: Lake) -> None:
+    parts = [put(lake, f"p{n}", n) for n in range(2)]
+    for n, part in enumerate(parts):
+        new = stage(lake, f"new{n}", n)
+        lake.commit([Change("t", SCHEMA, add=(new,), remove=(part,))], app="rewrite", version=n)
+        age(lake, f"t/{part.path}")
+    newest = lake.table("t").version
+    entry = Path(lake.uri) / "t" / "_delta_log" / f"{newest:020}.json"
+    actions = [json.loads(line) for line in entry.read_text().splitlines()]
+    for action in actions:
+        if "commitInfo" in action:
+            action["commitInfo"]["timestamp"] -= 2 * WEEK * 1000
+    entry.write_text("\n".join(map(json.dumps, actions)))
+    assert vacuum(lake, "t") == []
+    assert numbers(lake, newest - 1) == numbers(lake, newest - 2) == [0, 1]
 
 
 def test_vacuum_beside_a_writer_loses_nothing(lake: Lake) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import stores
+from faulty import Refuse, faulty
 from pyarrow import fs
 
 from lake.delta import locks, pending
@@ -121,6 +123,20 @@ def options() -> Iterator[dict[str, str]]:
         "AWS_REGION": "us-east-1",
     }
     server.stop()
+
+
+def test_maintenance_with_a_key_for_the_prefix_alone(options: dict[str, str]) -> None:
+    """As docs/object-stores.md asks for it: the lake of trials lies beside the prefix."""
+    denied = Refuse(403, "AccessDenied", "Access Denied")
+    with faulty(options["AWS_ENDPOINT_URL"]) as proxy:
+        lake = Lake(
+            f"{stores.make_bucket(options['AWS_ENDPOINT_URL'], 'narrow', 'test')}/lake",
+            options | {"AWS_ENDPOINT_URL": proxy.url},
+        )
+        lake.ensure()
+        proxy.rule = lambda request: denied if "lake-trial" in request.path else None
+        assert maintain(lake).actions == ()
+        assert proxy.faults()
 
 
 @pytest.mark.slow

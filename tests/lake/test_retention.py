@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lake.delta import locks
+from lake.delta.bounds import without_bounds
 from lake.delta.parts import Part
 from lake.delta.pending import Pending
 from lake.errors import ConcurrentRunError, ConfigError, LakeError, MissingTableError
@@ -157,6 +159,21 @@ def test_a_missing_checkpoint_is_written(lake: Lake) -> None:
     assert checkpoint(lake, "absent") is None
 
 
+def test_a_checkpoint_whose_writer_was_killed_is_none(lake: Lake) -> None:
+    for n in range(6):
+        put(lake, f"p{n}", n, version=n)
+    half = Path(lake.uri, "t", "_delta_log", f"{5:020}.checkpoint.parquet#1")
+    half.write_bytes(b"PAR1")
+    half.with_name("_last_checkpoint#1").write_bytes(b"{")
+    age(lake, "t")
+    assert cut(lake) == 0
+    assert vacuum(lake, "t") == [
+        f"t/_delta_log/{5:020}.checkpoint.parquet#1",
+        "t/_delta_log/_last_checkpoint#1",
+    ]
+    assert versions(Lake(lake.uri)) == {0: 0, **{n + 1: n + 1 for n in range(6)}}
+
+
 def test_a_pending_commit_keeps_the_log_in_which_it_is_looked_for(long: Lake) -> None:
     lake = long
     age(lake, "t")
@@ -232,7 +249,30 @@ def test_a_drop_that_was_killed_leaves_an_empty_table_or_none(
         assert table not in lake.tables()
 
 
+def test_half_a_checkpoint_quotes_no_row_that_was_forgotten(lake: Lake) -> None:
+    put(lake, "p", 1)
+    half = Path(lake.uri, "t", "_delta_log", f"{1:020}.checkpoint.parquet#1")
+    half.write_bytes(b"PAR1")
+    assert without_bounds(lake.storage, "t") == [f"t/_delta_log/{half.name}"]
+    assert not half.exists()
+    assert without_bounds(lake.storage, "t") == []
+
+
 # What dead runs leave, and what living ones are at
+
+
+def test_a_table_whose_maker_was_killed_is_none_yet(lake: Lake) -> None:
+    put(lake, "p", 1)
+    half = Path(lake.uri, "u", "_delta_log", f"{0:020}.json#1")
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"{")
+    assert lake.tables() == ["t"]
+    assert verify(lake) == []
+    put(lake, "p", 2, table="u")
+    assert lake.tables() == ["t", "u"]
+    assert lake.table("u").count() == 1
+    age(lake, "u")
+    assert vacuum(lake, "u") == [f"u/_delta_log/{0:020}.json#1"]
 
 
 def test_parts_of_tables_that_never_came_to_be_go(lake: Lake) -> None:
@@ -317,6 +357,29 @@ def test_stale_locks_go_and_held_ones_do_not(lake: Lake) -> None:
         assert locks.unused(lake.storage, time.time() - 60, dry_run=True) == ["_locks/old"]
         assert locks.unused(lake.storage, time.time() - 60) == ["_locks/old"]
         assert {file.name for file in (Path(lake.uri) / "_locks").iterdir()} == {"held", "young"}
+
+
+def test_a_lake_that_cannot_be_written_to_can_be_looked_at(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(lake, "p", 1)
+    with lake.lock("run"):
+        pass
+    stage(lake, "staged", 1)
+    lake.scratch("run").write_bytes("x", b"1")
+    real = os.open
+
+    def read_only(path: str, flags: int, *mode: int) -> int:
+        if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return real(path, flags, *mode)
+
+    def denied(path: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(os, "utime", denied)
+    assert lake.find_part("t", "staged") is not None
+    assert lake.scratch("run").exists("x")
+    assert locks.unused(lake.storage, time.time() + 60, dry_run=True) == ["_locks/run"]
 
 
 def test_whoever_waits_for_a_lock_that_is_swept_up_does_not_hold_a_deleted_file(lake: Lake) -> None:

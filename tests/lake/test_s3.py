@@ -24,7 +24,9 @@ from lake.delta.commit import commit_table, prepare
 from lake.errors import ConcurrentRunError, MissingPartError, NotALakeError, StorageError
 from lake.lake import Change, Lake, Part
 from lake.maintenance import compact, vacuum, verify
+from lake.maintenance.dropping import drop
 from lake.schema import RUNS
+from lake.storage import objects
 
 pytest.importorskip("moto.server")
 ROOT = Path(lake_package.__file__).parents[1]
@@ -244,6 +246,43 @@ def test_compaction_and_vacuum(lake: Lake) -> None:
     assert "a/forgotten.parquet" in gone
     assert numbers(lake, "a") == [0, 1, 2, 3]
     assert verify(lake) == []
+
+
+def test_an_old_part_that_is_committed_becomes_young(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = stage(lake, "a", "p", 1)
+    before = lake.storage.modified(f"a/{part.path}")
+    time.sleep(1.1)  # objects have whole seconds
+    assert lake.storage.renew(f"a/{part.path}") == part.bytes
+    assert lake.storage.modified(f"a/{part.path}") == before  # not old
+    monkeypatch.setattr(objects, "_AGED", 0.5)
+    lake.commit(add(part), app="x", version=0)
+    assert lake.storage.modified(f"a/{part.path}") > before
+    assert numbers(lake, "a") == [1]
+    assert verify(lake) == []
+    assert lake.storage.renew("a/none.parquet") is None
+
+
+def test_a_drop_that_was_killed_leaves_no_table_that_cannot_be_opened(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = stage(lake, "a", "p", 1)
+    lake.commit(add(part), app="x", version=0)
+    lake.commit([Change("a", SCHEMA, remove=(part,))], app="x", version=1)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(_: str) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake.storage, "delete_folder", killed)
+        with pytest.raises(Killed):
+            drop(lake, "a")
+    assert lake.storage.folders("a")  # pyarrow leaves an object that stands for the folder
+    assert lake.tables() == []
+    lake.commit(add(stage(lake, "a", "p", 1)), app="x", version=0)
+    assert (lake.tables(), numbers(lake, "a")) == (["a"], [1])
 
 
 def test_a_lease_has_one_holder(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

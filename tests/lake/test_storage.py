@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ import pytest
 import lake as lake_package
 from lake.delta import locks
 from lake.errors import ConcurrentRunError, LakeError, NotALakeError, StorageError
-from lake.lake import MARKER, Lake
+from lake.lake import MARKER, Change, Lake
+from lake.maintenance import verify
 from lake.storage import TEMPORARY, Storage, guard, open_storage
 
 ROOT = Path(lake_package.__file__).parents[1]
@@ -165,6 +167,122 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
         assert caught.value.hint
     assert "not empty" in repr(lake)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a%20b",
+        "%2e%2e",
+        "a\\b",
+        "a\nb",
+        "s3://bucket/a%20b",
+        "s3://bucket/a#b",
+        "s3://bucket/a?b",
+        "s3://bucket/a//b",
+    ],
+)
+def test_an_address_that_delta_would_read_otherwise_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StorageError, match="address"):
+        Lake(name if "://" in name else tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "100%", "%zz", "a#b", "a?b", "中文", "a&b=c", "a+b;c", "[a]", "{a}'\"<|>^`~"]
+)
+def test_two_lakes_of_odd_names_have_a_log_each(tmp_path: Path, name: str) -> None:
+    for number, each in enumerate((name, f"{name}2")):
+        lake = Lake(tmp_path / each)
+        schema = pa.schema([("x", pa.int64())])
+        part = lake.write_part("t", "p", [pa.table({"x": [number]})], schema)
+        lake.commit([Change("t", schema, add=(part,))], app="a", version=0)
+    assert [Lake(tmp_path / each).table("t").to_table()["x"].to_pylist() for each in (name, f"{name}2")] == [
+        [0],
+        [1],
+    ]
+
+
+def test_a_lake_that_is_cleared_half_has_whole_tables_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = pa.schema([("x", pa.int64())])
+
+    class Killed(BaseException):
+        pass
+
+    left = [9]
+
+    def dying(real: Any) -> Any:
+        def wrapped(path: str) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            if left[0] == 0 and (tmp_path / "lake" / path).is_dir():  # in the middle of a folder
+                for file in sorted((tmp_path / "lake" / path).glob("*.parquet")):
+                    file.unlink()
+                raise Killed
+            real(path)
+
+        return wrapped
+
+    for at in range(1, 9):
+        left[0] = 1000
+        lake = Lake(tmp_path / "lake")
+        for version in range(2):
+            parts = [lake.write_part(t, f"p{version}", [pa.table({"x": [1]})], schema) for t in ("_a", "b")]
+            lake.commit([Change(p.table, schema, add=(p,)) for p in parts], app="a", version=version)
+        left[0] = at
+        with monkeypatch.context() as patch:
+            patch.setattr(lake.storage, "delete", dying(lake.storage.delete))
+            patch.setattr(lake.storage, "delete_folder", dying(lake.storage.delete_folder))
+            with suppress(Killed):
+                lake.clear()
+        assert verify(Lake(tmp_path / "lake")) == []
+        lake.clear()
+        assert lake.tables() == []
+
+
+def test_a_full_disk_at_a_lock_says_so(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.ensure()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(StorageError, match="no space"), lake.lock("x"):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with lake.lock("x"):
+        pass
+
+
+def test_a_folder_that_is_swept_up_while_a_file_is_staged_in_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(tmp_path)
+    made, real = [], Path.mkdir
+
+    def swept(self: Path, *given: Any, **more: Any) -> None:
+        real(self, *given, **more)
+        if not made:
+            made.append(self)
+            self.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", swept)
+    with storage.staging("a/b") as temporary:
+        Path(temporary).write_bytes(b"1")
+    assert storage.read("a/b") == b"1"
+    assert made
+
+
+def test_a_folder_with_something_in_it_is_not_deleted_as_an_empty_one(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path)
+    storage.write("a/b", b"1")
+    (tmp_path / "empty").mkdir()
+    for folder in ("a", "empty", "none"):
+        storage.delete_empty(folder)
+    assert storage.folders() == ["a"]
+    assert storage.read("a/b") == b"1"
 
 
 def test_a_file_is_no_lake(tmp_path: Path) -> None:
