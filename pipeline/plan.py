@@ -168,7 +168,8 @@ def make_plan(config: Config, version: str) -> Plan:
     _check_settings(config, lake, jobs)
     todos = [_ingest_todo(config, seen)]
     told = ", ".join(f"{number} {state}" for state, number in seen.counts().items())
-    upstream = f"{config.raw} changes: {told} files" if seen.work else ""
+    changing = f"changes: {told} files" if told else f"may change: {_SETTLED}"
+    upstream = f"{config.raw} {changing}" if seen.work else ""
     for stage in stages_of(config):
         work, why = _reason(lake, stage, version, upstream)
         if work:
@@ -256,6 +257,8 @@ def _ingest_todo(config: Config, seen: Seen) -> Todo:
     files = "file" if number == 1 else "files"
     told = ", ".join(f"{each} {state}" for state, each in counts.items())
     why = f"{number} {files} ({told}), {megabytes:,.1f} MB to read" if counts else "no new files"
+    if seen.unsettled:
+        why += f"; {_SETTLED}"
     notes = [
         f"{uri}: {_MEANS[seen.follow].get(state, state)}"
         for uri, state in sorted(seen.states.items())
@@ -265,15 +268,18 @@ def _ingest_todo(config: Config, seen: Seen) -> Todo:
     kept = sum(state == "gone" for state in seen.states.values())
     if kept and not seen.follow:
         more.append(f"{kept} files are gone; their rows stay (on_change: keep)")
+    if seen.follow and 2 * len(seen.gone) > (taken := seen.taken):
+        more.append(f"careful: {len(seen.gone)} of the {taken} files that were taken are gone; is all mounted?")
     return Todo("ingest", "files", config.raw, (), seen.work, why, (*notes[:_FILES_SHOWN], *more))
 
 
+_SETTLED = "rows are put in the order of the sources"
 _MEANS = {
     False: {"changed": "changed, read again; rows that are in it no more stay (on_change: keep)"},
     True: {
         "changed": "changed, read again; rows that are in it no more leave",
         "gone": "gone, its rows leave",
-        "reread": "taken with other settings, read again",
+        "reread": "taken with other settings, or while rows stayed: read again",
         "unreadable": "cannot be opened; rows that came from it stay",
     },
 }

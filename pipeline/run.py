@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 import uuid
 from collections.abc import Iterable
@@ -21,10 +22,10 @@ from lake.ledger import DROPS_BY
 from lake.schema import LEDGER, MANIFEST, RUNS
 from pipeline.config import Config
 from pipeline.forget import known as forgotten
-from pipeline.intake import take_in
+from pipeline.intake import check_leaving, take_in
 from pipeline.matching.index import emptied
 from pipeline.plan import Plan, columns_of, is_current, manifest_key, raw_schema, stages_of
-from pipeline.sources import Seen
+from pipeline.sources import Seen, noted
 from pipeline.stages import emitted as emission
 from pipeline.stages.context import Context
 from pipeline.stages.emitted import StepCount
@@ -109,6 +110,7 @@ class Run:
         key = f"{self.config.name}-{INGEST}-{version}"
         done = take_in(self.context, self.config, jobs, seen, key, limit=self.limit)
         reads = done.reads
+        check_leaving(self.config, done, before)
         refused = {uri for read in reads for uri in read.refused}
         changes = [
             Change(
@@ -124,7 +126,7 @@ class Run:
                 done.ledger.old,
                 partition_by=DROPS_BY,
             ),
-            Change("_files", MANIFEST, (self._manifest(done.jobs, refused, done.gone),)),
+            Change("_files", MANIFEST, self._manifest(done.jobs, refused, done.gone)),
         ]
         report = {
             "steps": _totals(INGEST, (r.counts for r in reads)),
@@ -146,7 +148,7 @@ class Run:
         """The version of a stage's next commit; it moves with the commit alone."""
         return (self.lake.table("_runs").transaction_version(f"{self.config.name}/{stage}") or 0) + 1
 
-    def _manifest(self, jobs: tuple[Job, ...], refused: set[str], gone: tuple[Taken, ...]) -> Part:
+    def _manifest(self, jobs: tuple[Job, ...], refused: set[str], gone: tuple[Taken, ...]) -> tuple[Part, ...]:
         """What was taken of each file, as it was when the run was planned; what could not be opened was not."""
         of_source: dict[str, list[Job]] = {}
         for job in jobs:
@@ -162,8 +164,10 @@ class Run:
             for mine in of_source.values()
             for taken in mine[0].source.taken(job.split for job in mine)
         ] + [asdict(each) for each in gone]
+        if not rows:
+            return ()
         table = pa.Table.from_pylist(rows, schema=MANIFEST)
-        return self.lake.write_part("_files", f"files-{self.id}", [table], MANIFEST)
+        return (self.lake.write_part("_files", f"files-{self.id}", [table], MANIFEST),)
 
     def _derive(self, stage: Stage) -> bool:
         """Bring a derived table up to date; false where it is."""
@@ -285,6 +289,7 @@ class Run:
             "steps": derived.steps_json() if derived else [],
             "target": derived.target if derived else self.config.raw,
             "columns": {} if derived else self._columns(),
+            "sources": {} if derived else noted(self.config),
             "plugins": plugin_code(derived) if derived else {},
             "source_version": self.lake.table(derived.source).data_version if derived else 0,
         }
@@ -297,8 +302,9 @@ class Run:
             "report": json.dumps(report, sort_keys=True),
             "started": self.started,
         }
-        if self.lake.table("_drops").exists:  # no version of it where nothing is said
-            changes = [each for each in changes if each.add or each.remove or each.table != "_drops"]
+        silent = {name for name in ("_drops", "_files") if self.lake.table(name).exists}
+        # No version of these where nothing is said.
+        changes = [each for each in changes if each.add or each.remove or each.table not in silent]
         part = self.lake.write_part(
             "_runs", f"run-{self.id}-{stage}", [pa.Table.from_pylist([row], schema=RUNS)], RUNS
         )
@@ -389,6 +395,8 @@ def _present(table: Any) -> tuple[Part, ...]:
 
 def _pinned(stage: Stage) -> dict[str, dict[str, Any]]:
     """The policies that the stage's rows name for a loader to apply."""
+    if "augment.apply" not in sys.modules:  # no step is one of it, and to load it takes a tenth of a second
+        return {}
     from augment import Apply
 
     return {

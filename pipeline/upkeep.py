@@ -31,10 +31,11 @@ from lake.delta.parts import Part, load_part
 from lake.errors import ConcurrentRunError, MissingPartError
 from lake.lake import MARKER, Lake
 from lake.maintenance import LOCK, Retention, check_age
+from lake.maintenance.checking import is_there
 from lake.maintenance.cleaning import cutoff_of, delete, homeless, leftovers, useless
 from lake.maintenance.compaction import Group, groups, merge, rewrite
 from lake.maintenance.dropping import drop, droppable
-from lake.maintenance.logs import CHECKPOINT_EVERY, checkpoint, expired, log_of
+from lake.maintenance.logs import CHECKPOINT_EVERY, checkpoint, cut, expired, log_of
 from lake.storage import Entry
 from pipeline.forget.forget import alone
 from pipeline.matching.index import FOLLOWING, TABLES, part_name
@@ -340,8 +341,7 @@ class _Work:
                 yield Action("checkpoint", table, note="" if made is None else f"of version {made}")
             if old := expired(self.lake, table, cutoff, self.now):
                 if not self.dry_run:
-                    for entry in old:
-                        self.lake.storage.delete(entry.path)
+                    cut(self.lake, table, old)
                 yield _went("log", table, old)
 
     def files(self) -> Iterator[Action]:
@@ -371,7 +371,7 @@ class _Work:
     def trial(self) -> Iterator[Action]:
         """The lake of trials beside this one."""
         trial = Lake(f"{str(self.lake.uri).rstrip('/')}-trial", self.lake.storage.options)
-        if trial.storage.size(MARKER) is None:
+        if not is_there(trial):
             return
         folders = [folder for folder in trial.storage.folders() if folder != locks.FOLDER]
         files = [entry for folder in folders for entry in trial.storage.entries(folder)]

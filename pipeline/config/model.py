@@ -94,6 +94,13 @@ class Settings(BaseModel):
         le=1,
         description="Share of the read rows that may be unreadable before a run ends with exit code 3.",
     )
+    allowed_leaving: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="With on_change: follow, the share of the rows that one run may lose with their files, "
+        "less what it reads anew; where it is more, the run ends and changes nothing.",
+    )
     raw: str = Field("raw", pattern=TABLE_NAME, description="Table of the rows as read.")
     clean: str = Field(
         "clean", pattern=TABLE_NAME, description="Table before the first step that makes copies."

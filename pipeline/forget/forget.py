@@ -19,13 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import ledger
-from lake.errors import ConfigError, MissingTableError
+from lake.errors import ConfigError, MissingTableError, StorageError
 from lake.lake import MARKER, Change, Lake
 from lake.scratch import FOLDER as STAGING
+from lake.storage import BusyError
 from pipeline.forget.known import APP, FORGOTTEN, RULE, TABLE, Known, digest
 from pipeline.forget.proof import Proof, Search
 from pipeline.forget.scrub import Scrubbed, scrubbed
 from pipeline.stages.ingest import STAGE as INGEST
+from pipeline.stages.leaving import LEFT
 
 __all__ = ["Forgotten", "alone", "carry_over", "forget"]
 
@@ -45,6 +47,7 @@ class Forgotten:
         policies: learned from tables that held them, as ``pipeline: step (key)``; the next run learns anew.
         pages: reports that were written again without records, or deleted.
         proof: of a purge; None without one.
+        unseen: the lake of trials, where it could not be looked at, with the reason; it may hold them too.
     """
 
     ids: int
@@ -54,6 +57,7 @@ class Forgotten:
     policies: tuple[str, ...]
     pages: tuple[str, ...]
     proof: Proof | None = None
+    unseen: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON shows it."""
@@ -78,6 +82,8 @@ class Forgotten:
             )
         else:
             lines.append(f"  {self.proof}")
+        if self.unseen is not None:
+            lines.append(f"  not looked at: {self.unseen}; if `run --limit` was ever used, clear it by hand")
         lines.append("Rows that were dropped for their sake come back with the next `gristmill run`.")
         return "\n".join(lines)
 
@@ -127,22 +133,29 @@ def _clean(
 ) -> Forgotten:
     """All that follows the commit: nothing of it is asked to be done only once."""
     search = Search(lake, frozenset(wanted), Known.of(lake))
-    _clear_trial(lake)
+    unseen = _clear_trial(lake)
     pages = _pages(search)
     proof = None
     if purge:
         from pipeline.forget.purge import purge as purged
 
         proof = purged(search)
-    return Forgotten(len(wanted), new, found.rows, places, _policies(lake, found), pages, proof)
+    return Forgotten(len(wanted), new, found.rows, places, _policies(lake, found), pages, proof, unseen)
 
 
-def _clear_trial(lake: Lake) -> None:
-    """A trial's lake is scratch too: the next trial makes it anew."""
+def _clear_trial(lake: Lake) -> str | None:
+    """A trial's lake is scratch too: the next trial makes it anew. Says which one a key was not good for."""
     trial = Lake(f"{lake.uri}-trial", lake.storage.options)
-    if trial.storage.size(MARKER) is not None:
+    try:
+        there = trial.storage.size(MARKER) is not None
+    except BusyError:
+        raise
+    except StorageError as error:  # a key for the lake's own prefix is enough for all else
+        return f"{trial.uri} ({error.what})"
+    if there:
         with alone(trial):
             trial.clear()
+    return None
 
 
 def _checked(ids: Iterable[str]) -> set[str]:
@@ -199,12 +212,12 @@ def _of_source(lake: Lake, source: str) -> set[str]:
 
 
 def _places(lake: Lake, ids: set[str]) -> tuple[str, ...]:
-    """Where the rows were read."""
+    """Where the rows were read, and still are."""
     found: set[tuple[str, int]] = set()
+    mine = pc.field("_id").isin(pa.array(sorted(ids), pa.string()))
     for name, _ in _sourced(lake):
-        rows = lake.table(name).to_table(
-            columns=["_source"], filter=pc.field("_id").isin(pa.array(sorted(ids), pa.string()))
-        )
+        there = ~pc.field("rule").isin(pa.array(LEFT)) if name == ledger.DROPS_TABLE else pc.scalar(True)  # noqa: FBT003
+        rows = lake.table(name).to_table(columns=["_source"], filter=mine & there)
         found |= {
             (each["uri"], each["row"] or 0)
             for each in rows.column("_source").to_pylist()

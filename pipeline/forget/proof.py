@@ -6,24 +6,28 @@ checkpoints, sketches, scratch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake.lake import Lake
+from lake.parallel import cores
 from lake.storage import Entry
+from pipeline.forget.digits import DIGITS, ID_DIGITS, every_window, likely_windows, runs_in, words_at
 from pipeline.forget.known import Known, digest
 from pipeline.forget.scrub import named_in
+from pipeline.matching.sieve import Ids
 
 __all__ = ["Proof", "Search", "prove"]
 
-_DIGITS = 32
 _BLOCK = 4 << 20
-_HEX = np.zeros(256, np.bool_)
-_HEX[list(b"0123456789abcdef")] = True
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,21 @@ class Search:
     ids: frozenset[str]
     known: Known
 
+    @cached_property
+    def _others(self) -> frozenset[str]:
+        """The digests of ids that nobody knows any more: each value that may be one has to be hashed."""
+        return frozenset(self.known.digests) - {digest(each) for each in self.ids}
+
+    @cached_property
+    def _few(self) -> Ids:
+        return Ids(pa.array(sorted(self.ids), pa.string()))
+
+    @cached_property
+    def _words(self) -> npt.NDArray[np.uint64]:
+        """How the ids begin."""
+        long = [each.encode() for each in self.ids if len(each) == ID_DIGITS]
+        return words_at(b"".join(long), np.arange(0, ID_DIGITS * len(long), ID_DIGITS))
+
     def holds(self, entry: Entry) -> bool:
         """Whether a file of the lake names a forgotten id."""
         if entry.path.endswith(".parquet") and self._in_columns(entry):
@@ -81,28 +100,55 @@ class Search:
                 other = [each.name for each in schema if own and each.name not in names and _writes(each.type)]
                 for group in range(file.num_row_groups):
                     rows = file.read_row_group(group, columns=[*names, *other])
-                    if any(self._any(rows.column(name).unique().to_pylist()) for name in names):
+                    if any(self._is_one(rows.column(name)) for name in names):
                         return True
-                    if other and self._named(repr(rows.select(other).to_pylist()).encode()):
+                    if any(self._named(text) for name in other for text in _texts(rows.column(name))):
                         return True
         except pa.ArrowInvalid:
             return False  # half a file: its bytes are searched
         return False
 
-    def _any(self, ids: Collection[str | None]) -> bool:
-        return not self.ids.isdisjoint(ids) or bool(self.known.among(ids))
+    def _is_one(self, ids: pa.ChunkedArray) -> bool:
+        """Whether a column of ids has one."""
+        if len(self._few.find(ids)):
+            return True
+        return bool(self._others) and any(
+            digest(each) in self._others for each in ids.unique().to_pylist() if each is not None
+        )
 
     def _in_bytes(self, entry: Entry) -> bool:
         with self.lake.storage.open(entry.path) as source:
             tail = b""
             while block := source.read(_BLOCK):
-                if self._named(tail + block):
+                data = tail + block
+                if self._named(data):
                     return True
-                tail = (tail + block)[1 - _DIGITS :]
+                tail = _tail(data)
         return False
 
     def _named(self, data: bytes) -> bool:
-        return any(self._any({*_windows(run)}) for run in _runs(data))
+        """Whether an id stands in bytes: those that are known at any place, the others at a likely one."""
+        runs = runs_in(data)
+        if not len(runs.starts):
+            return False
+        places = every_window(runs)
+        for at in places[np.isin(words_at(data, places), self._words)].tolist():
+            if data[at : at + ID_DIGITS].decode() in self.ids:
+                return True
+        return bool(self._others) and any(
+            digest(data[at : at + ID_DIGITS].decode()) in self._others for at in likely_windows(runs).tolist()
+        )
+
+
+def _tail(data: bytes) -> bytes:
+    """What of a block has to be seen with the next one: an id may be cut in two.
+
+    Of a run of digits that goes on so much that the ids in it lie in the rest as they did.
+    """
+    run = len(data) - len(data.rstrip(DIGITS))
+    if run < ID_DIGITS:
+        return data[1 - ID_DIGITS :]
+    return data[-(run - (run - ID_DIGITS + 1) // ID_DIGITS * ID_DIGITS) :]
 
 
 def _writes(kind: pa.DataType) -> bool:
@@ -114,28 +160,34 @@ def _writes(kind: pa.DataType) -> bool:
     return not (pa.types.is_primitive(kind) or pa.types.is_null(kind))
 
 
-def _runs(data: bytes) -> Iterator[bytes]:
-    """The longest runs of hexadecimal digits, those that are long enough for an id."""
-    others = np.flatnonzero(~_HEX[np.frombuffer(data, np.uint8)])
-    ends = np.append(others, len(data))
-    starts = np.concatenate([[0], others + 1])
-    for number in np.flatnonzero(ends - starts >= _DIGITS):
-        yield data[starts[number] : ends[number]]
-
-
-def _windows(run: bytes) -> Iterator[str]:
-    """What may be an id in a run of hexadecimal digits: several stand side by side in an Arrow file."""
-    text = run.decode()
-    if len(text) <= 2 * _DIGITS:
-        yield from (text[at : at + _DIGITS] for at in range(len(text) - _DIGITS + 1))
-        return
-    for first in (0, len(text) % _DIGITS):
-        yield from (text[at : at + _DIGITS] for at in range(first, len(text) - _DIGITS + 1, _DIGITS))
+def _texts(values: pa.Array | pa.ChunkedArray) -> Iterator[bytes]:
+    """The words of a column, however nested: those of one column and level together, a line each."""
+    for chunk in values.chunks if isinstance(values, pa.ChunkedArray) else [values]:
+        kind = chunk.type
+        if not len(chunk) or not _writes(kind):
+            continue
+        if pa.types.is_string(kind) or pa.types.is_binary(kind):
+            there = chunk.drop_null()
+            lines = pa.ListArray.from_arrays(pa.array([0, len(there)], pa.int32()), there)
+            text = pc.binary_join(lines, "\n" if pa.types.is_string(kind) else b"\n")
+            yield text.cast(pa.binary())[0].as_py()
+        elif pa.types.is_struct(kind):
+            for each in chunk.flatten():
+                yield from _texts(each)
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            yield from _texts(chunk.flatten())
+        elif pa.types.is_map(kind):
+            yield from _texts(chunk.keys)
+            yield from _texts(chunk.items)
+        else:
+            yield repr(chunk.to_pylist()).encode()
 
 
 def prove(search: Search) -> Proof:
     """Search every file of the lake."""
     entries = search.lake.storage.entries()
-    found = tuple(entry.path for entry in entries if search.holds(entry))
+    with ThreadPoolExecutor(cores()) as pool:
+        held = list(pool.map(search.holds, entries))
+    found = tuple(entry.path for entry, holds in zip(entries, held, strict=True) if holds)
     digests = {digest(each) for each in search.ids} | set(search.known.digests)
     return Proof(len(entries), sum(entry.size for entry in entries), len(digests), found)

@@ -27,6 +27,7 @@ from pipeline.matching.index import TABLES
 from pipeline.matching.sieve import Ids
 from pipeline.stages.ingest import STAGE as INGEST
 from pipeline.stages.ingest import write_records
+from pipeline.stages.leaving import LEFT
 
 __all__ = ["Scrubbed", "named_in", "scrubbed"]
 
@@ -226,7 +227,9 @@ def _drops(lake: Lake, few: Ids, tag: str, account: dict[str, list[pa.Table]], f
             forgotten = _any(batch, ["_id"], few)
             lost += int(forgotten.sum())
             kept.append(_blank(batch.filter(pa.array(~forgotten)), ["twin"], few))
-            mine.append(ledger_rows(batch.filter(pa.array(forgotten)).select(["_id", "_source"])))
+            # Of a place that is no more nothing is left to account for.
+            there = batch.filter(pa.array(forgotten)).filter(~pc.field("rule").isin(LEFT))
+            mine.append(ledger_rows(there.select(["_id", "_source"])))
         gone += lost
         rows = pa.concat_tables(kept)
         if part.partition["stage"] == INGEST:

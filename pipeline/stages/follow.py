@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,70 +29,25 @@ from lake.schema import LEDGER, SOURCE, drops
 from pipeline.matching.sieve import Ids
 from pipeline.stages.context import Context
 from pipeline.stages.emitted import Emitted, StepCount, by_rule, ledger_part
-from pipeline.stages.ingest import REPEAT, STAGE, Job, Mask, read, repeats, rewritten, write_records
+from pipeline.stages.ingest import (
+    REPEAT,
+    STAGE,
+    UNOPENED,
+    Job,
+    Mask,
+    read,
+    repeats,
+    rewritten,
+    write_records,
+)
+from pipeline.stages.leaving import CHANGED, GONE, LEFT, Leaving, in_files, split_source
 
-__all__ = ["CHANGED", "GONE", "LEFT", "NOTHING", "Followed", "Leaving", "Replaced", "follow", "promoted"]
+__all__ = ["NOTHING", "Followed", "Leaving", "Replaced", "follow", "promoted"]
 
-GONE, CHANGED = "source-gone", "source-changed"
-LEFT = (GONE, CHANGED)
-"""The rules of rows that left with their file: history, and no account of what is there."""
 STEP = "follow"
 _PLACE = pa.schema([pa.field("_id", pa.string()), pa.field("_source", SOURCE)])
 
 Still = frozenset[tuple[str, str]]
-Rows = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Leaving:
-    """Which places are no more, and in which order the others count.
-
-    Args:
-        first: by uri, the first row that leaves; 1 for all of them.
-        gone: the files among these that are gone; the others are read again.
-        sources: by uri, the number of the source that reads the file.
-    """
-
-    first: Mapping[str, int]
-    gone: frozenset[str]
-    sources: Mapping[str, int]
-
-    @classmethod
-    def of(cls, gone: Iterable[str], again: Mapping[str, int], sources: Mapping[str, int]) -> Leaving:
-        """From what was seen of the files: see :class:`pipeline.sources.Seen`."""
-        left = frozenset(gone)
-        return cls({**again, **dict.fromkeys(left, 1)}, left, sources)
-
-    def mask(self, source: pa.ChunkedArray) -> Mask:
-        """Of each place whether it leaves; shape (n,)."""
-        uris, rows = _split(source)
-        if not self.first or not len(uris):
-            return np.zeros(len(uris), np.bool_)
-        which = pc.fill_null(
-            pc.index_in(uris, value_set=pa.array(list(self.first), pa.string())), -1
-        ).to_numpy()
-        limits = np.array([*self.first.values(), np.iinfo(np.int64).max])
-        left: Mask = np.maximum(rows, 1) >= limits[which]
-        return left
-
-    def places(self, table: pa.Table) -> pa.Table:
-        """``_id``, source, uri and row of each place: sorted by these, the first of an id is its row."""
-        uris, rows = _split(table.column("_source"))
-        number = pa.array(list(self.sources.values()), pa.int64())
-        which = pc.index_in(uris, value_set=pa.array(list(self.sources), pa.string()))
-        # A file that no source names any more is not there; what is said of it does not matter.
-        source = pc.fill_null(pc.take(number, which), -1) if len(number) else pa.repeat(-1, len(uris))
-        return pa.table({"_id": table.column("_id"), "source": source, "uri": uris, "row": pa.array(rows)})
-
-
-def _split(source: pa.ChunkedArray) -> tuple[pa.Array, Rows]:
-    """The uris of places, and their rows; 0 for a file that is a row as a whole."""
-    if not len(source):
-        return pa.array([], pa.string()), np.empty(0, np.int64)
-    uris = pc.struct_field(source, "uri").combine_chunks()
-    rows: Rows = pc.fill_null(pc.struct_field(source, "row"), 0).combine_chunks().to_numpy()
-    return uris, rows
-
 
 _ORDER = [("_id", "ascending"), ("source", "ascending"), ("uri", "ascending"), ("row", "ascending")]
 
@@ -107,12 +61,14 @@ class Followed:
         raw: of the rows' table the parts that others take the place of, and these others.
         ledger: of ``_drops`` the same.
         left: places that are no more, by rule.
+        refused: files that could not be opened; what was read of them before stays.
     """
 
     reads: list[Emitted]
     raw: Replaced
     ledger: Replaced
     left: dict[str, int]
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -126,11 +82,11 @@ class Replaced:
 NOTHING = Replaced()
 
 
-def promoted(lake: Lake, pipeline: str, table: str, leaving: Leaving) -> set[str]:
+def promoted(lake: Lake, pipeline: str, table: str, leaving: Leaving, closed: Collection[str] = ()) -> set[str]:
     """Files to be read again because a content that they repeated so far is theirs now.
 
     That is where its row leaves; and where it stands at a later place, as in a lake that did not follow its
-    files up to now.
+    files up to now. Of files that cannot be opened (``closed``) nothing can be read: the next one has the row.
     """
     target = lake.table(table)
     repeats = [
@@ -140,6 +96,8 @@ def promoted(lake: Lake, pipeline: str, table: str, leaving: Leaving) -> set[str
         for rows in [rows.filter(pc.equal(rows.column("rule"), REPEAT)).select(_PLACE.names)]
     ]
     there = pa.concat_tables([_PLACE.empty_table(), *repeats])
+    if closed:
+        there = there.filter(pa.array(~in_files(there.column("_source"), closed)))
     if not there.num_rows or not target.exists:
         return set()
     few = Ids(there.column("_id"))
@@ -221,6 +179,7 @@ def follow(
     target = lake.table(table)
     old = target.parts() if target.exists else []
     tasks, reads = read(context, pipeline, table, jobs, key, limit=limit)
+    leaving = leaving.without(uri for each in reads for uri in each.refused)
     new = [_places(lake, each.rows) for each in reads]
     stay, lose = _settle(lake, old, new, leaving)
     still = frozenset(place for rows in new for place in _named(rows) if place[1] in leaving.first)
@@ -243,6 +202,7 @@ def follow(
         Replaced(tuple(each.part for each in sheds), tuple(each.rows for each in shed if each.rows)),
         Replaced(told.old, (*told.new, *(part for each in shed for part in each.drops))),
         {rule: left[rule] for rule in LEFT if left[rule]},
+        leaving.refused,
     )
 
 
@@ -252,7 +212,8 @@ def _places(lake: Lake, part: Part | None) -> pa.Table:
 
 def _named(rows: pa.Table) -> list[tuple[str, str]]:
     """Of each place the content and the file."""
-    return list(zip(rows.column("_id").to_pylist(), _split(rows.column("_source"))[0].to_pylist(), strict=True))
+    uris = split_source(rows.column("_source"))[0]
+    return list(zip(rows.column("_id").to_pylist(), uris.to_pylist(), strict=True))
 
 
 def _settle(
@@ -351,13 +312,19 @@ class _Told(NamedTuple):
 
 
 def _ledger(lake: Lake, pipeline: str, leaving: Leaving, key: str, still: Still) -> _Told:
-    """Write the parts of the ledger again that say something of places that are no more."""
+    """Write the parts of the ledger again that say something of places that are no more.
+
+    That a file was refused is said once: a refusal of now takes the place of earlier ones.
+    """
     old, new, counts = [], [], Counter[str]()
     for part in _ledger_parts(lake, pipeline):
         rows = pa.concat_tables([LEDGER.empty_table(), *part_tables(lake.storage, part, LEDGER)])
         history = pc.is_in(rows.column("rule"), value_set=pa.array(LEFT)).to_numpy()
         came_back = np.array([place in still for place in _named(rows)], np.bool_)
         stays = np.where(history, ~came_back, ~leaving.mask(rows.column("_source")))
+        if leaving.refused:
+            refusal = pc.equal(rows.column("rule"), UNOPENED).to_numpy()
+            stays &= ~(refusal & in_files(rows.column("_source"), leaving.refused))
         if stays.all():
             continue
         repeat = pc.equal(rows.column("rule"), REPEAT).to_numpy()

@@ -35,12 +35,15 @@ from pipeline.matching.sieve import Ids
 from pipeline.stages.context import Context
 from pipeline.stages.emitted import Emitted, StepCount, by_rule, ledger_part
 
-__all__ = ["REPEAT", "STAGE", "Job", "ingest", "read", "repeats", "rewritten", "write_records"]
+__all__ = ["REPEAT", "STAGE", "UNOPENED", "Job", "ingest", "read", "repeats", "rewritten", "write_records"]
 
 STAGE = "ingest"
 
 REPEAT = "exact-duplicate"
 """The rule of a row whose content is kept elsewhere."""
+
+UNOPENED = "unreadable-file"
+"""The rule of a file that is there and cannot be opened."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -203,7 +206,7 @@ def _without(forgotten: Known, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def _unopened(drops: pa.Table) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = drops.filter(pc.field("rule") == "unreadable-file")["_source"].to_pylist()
+    found: list[dict[str, Any]] = drops.filter(pc.field("rule") == UNOPENED)["_source"].to_pylist()
     return found
 
 

@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable
 from small import contents, write_texts
 
-from lake.errors import ConcurrentRunError, ConfigError, MissingTableError
+from lake.errors import ConcurrentRunError, ConfigError, MissingTableError, StorageError
 from lake.lake import Lake
 from lake.maintenance import compact, vacuum, verify
 from lake.storage import TEMPORARY
@@ -142,6 +142,24 @@ def test_all_contents_of_a_file_wherever_else_they_stand(folder: Path) -> None:
     assert again.new == again.ids == 0
     with pytest.raises(MissingTableError, match="no row was read"):
         pipeline(folder).forget(source="texts/part-9.jsonl")
+
+
+def test_a_lake_of_trials_that_our_key_does_not_open_is_named(folder: Path, monkeypatch) -> None:
+    pipeline(folder).run()
+    lake = Lake(str(folder / "lake"))
+    size = type(lake.storage).size
+
+    def refused(storage, path):
+        if storage.uri.endswith("-trial"):  # as of a bucket whose policy ends at the lake's own prefix
+            raise StorageError("no permission", where=storage.uri)
+        return size(storage, path)
+
+    monkeypatch.setattr(type(lake.storage), "size", refused)
+    done = pipeline(folder).forget(twins(lake)[:1], purge=True)
+    assert done.proof is not None
+    assert done.proof.clean
+    assert done.unseen == f"{lake.uri}-trial (no permission)"
+    assert f"not looked at: {lake.uri}-trial" in done.render()
 
 
 def without_tags(page: bytes) -> str:

@@ -2,92 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
+from following import CONFIG, TEXTS, Folder, comparable, lines
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from small import WORDS, contents
 
+from lake import files
 from lake.errors import ConfigError
 from lake.formats import splits
 from lake.ids import content_ids
 from lake.lake import Lake
-from pipeline import Pipeline
 from pipeline.why import why
 
-_rng = random.Random(5)
-_BASE = [[_rng.choice(WORDS) for _ in range(40)] for _ in range(6)]
-TEXTS = [" ".join(words + extra) for words in _BASE for extra in ([], ["flour"], ["sack", "cart"])]
-"""Six families of three near-duplicates."""
-
 FORGETFUL = Path(__file__).parents[1] / "support" / "forgetful.py"
-CONFIG = """\
-name: follow
-lake: ./lake
-allowed_rejects: 1.0
-source: {lake.Files: {paths: data, on_change: follow}}
-steps:
-  - dedup.MinHash: {threshold: 0.8, keep: [-length, _id]}
-sink: {lake.Table: {name: train}}
-"""
-
-
-class Folder:
-    """A folder of files and its configuration; every write has a time of its own."""
-
-    def __init__(self, path: Path, config: str = CONFIG) -> None:
-        self.path = path
-        self.clock = 1_000_000_000
-        (path / "data").mkdir()
-        (path / "follow.yaml").write_text(config)
-
-    def write(self, name: str, data: str, *, at: int | None = None) -> None:
-        file = self.path / "data" / name
-        file.write_text(data)
-        self.clock += 1
-        os.utime(file, (at or self.clock, at or self.clock))
-
-    def pipeline(self, *overrides: str) -> Pipeline:
-        return Pipeline.load(self.path / "follow.yaml", overrides)
-
-    def run(self, *overrides: str) -> Lake:
-        pipeline = self.pipeline(*overrides)
-        pipeline.run()
-        return pipeline.lake
-
-    def once(self) -> dict[str, list[str]]:
-        """What one run over the files makes."""
-        lake = self.path / "once"
-        shutil.rmtree(lake, ignore_errors=True)
-        return comparable(self.run(f"lake={lake}"))
-
-
-def comparable(lake: Lake) -> dict[str, list[str]]:
-    """The rows of the tables, and of the ledger what it says of the present."""
-    found = {name: rows for name, rows in contents(lake.uri).items() if name in {"raw", "train", "_drops"}}
-    told = [json.loads(row) for row in found["_drops"]]
-    found["_drops"] = sorted(
-        json.dumps(row | {"step": ""}, sort_keys=True)
-        for row in told
-        if row["rule"] not in {"source-gone", "source-changed"}
-    )
-    return found
-
-
-def lines(rows: list[tuple[int, int]], *, last: bool = True) -> str:
-    found = [json.dumps({"text": TEXTS[text], "label": str(label), "page": label}) for text, label in rows]
-    return "\n".join(found) + ("\n" if last and found else "")
-
 
 NAMES = st.sampled_from([f"{letter}.{kind}" for letter in "abc" for kind in ("jsonl", "csv", "txt")])
 ROWS = st.lists(st.tuples(st.integers(0, len(TEXTS) - 1), st.integers(0, 3)), min_size=1, max_size=4)
@@ -149,6 +86,28 @@ class Following(RuleBasedStateMachine):
     def touch(self, data: st.DataObject) -> None:
         file = data.draw(st.sampled_from(self.files))
         self.folder.write(file.name, file.read_text())
+
+    @rule(names=st.sets(NAMES | st.just("m.jsonl"), min_size=1))
+    def refuse(self, names: set[str]) -> None:
+        """A run that cannot open some of the files, as an object store does it: only when it reads them."""
+        inner = files._outcomes
+
+        def refused(piece: Any, address: str, how: Any) -> Any:
+            if Path(address).name in names:
+                raise PermissionError(13, "AccessDenied")
+            return inner(piece, address, how)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(files, "_outcomes", refused)
+            self.folder.run()
+
+    @rule()
+    def keep(self) -> None:
+        self.folder.run("source.on_change=keep")
+
+    @rule()
+    def another_hand(self) -> None:
+        DeltaTable(self.lake.table("raw").uri).delete("label = '1'")
 
     @rule()
     def run(self) -> None:

@@ -93,7 +93,7 @@ def test_a_plan_says_why_and_only_what_depends_on_it_is_written(folder: Path) ->
     assert run(folder) == (set(), {"raw": 0, "clean": 0, "train": 0})
 
     # Settings that no row depends on.
-    for setting in ("allowed_rejects=0.4", "source.split_bytes=1000000", "source.on_change=follow"):
+    for setting in ("allowed_rejects=0.4", "allowed_leaving=0.4", "source.split_bytes=1000000"):
         assert plan(folder, setting) == {}
 
     # The last stage alone.
