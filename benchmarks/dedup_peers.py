@@ -46,6 +46,8 @@ from dedup.cluster import components
 
 PEERS = Path(__file__).resolve().parent / "peers"
 SLOW = 60.0  # seconds from which one round is enough
+# Python keeps compiled modules, ours as those of the peers: a package that is installed has them.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
 COLUMNS = ("", "wall s, best (median) of", "CPU s", "peak MiB", "rows kept", "texts gone")
@@ -134,7 +136,7 @@ def run(contender: Contender, python: str, parquet: Path) -> None:
         command = [python, "-P", str(PEERS / contender.script), str(parquet), str(out), *contender.arguments]
         with (Path(folder) / "log").open("w+") as log:
             start = time.perf_counter()
-            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=ENVIRONMENT)
             peaks, ended = [0], threading.Event()
             spent: dict[int, float] = {}
 

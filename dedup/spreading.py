@@ -104,7 +104,8 @@ class Spread(Barrier):
 
         Raises:
             ConfigError: a column of the match's keep order is missing or has no order.
-            SchemaError: there is no label, or not what the match looks at.
+            SchemaError: there is no label, or not what the match looks at; of rows with one ``_id`` some have
+                something to compare, and others do not.
         """
         labels = _labels(table)
         sketch = self.match.sketch(table)
@@ -112,6 +113,12 @@ class Spread(Barrier):
         known = pc.is_in(
             table.column("_id").cast(pa.string()), value_set=sketch.column("_id").cast(pa.string())
         )
+        if (pc.sum(known).as_py() or 0) != sketch.num_rows:
+            raise SchemaError(
+                "an _id stands twice, and not for the same content",
+                why="one of its rows has something to compare, and another has not",
+                hint="an _id is a row's own; where the column is left out it is computed from the content",
+            )
         none = pa.chunked_array([pa.array(np.zeros(table.num_rows, np.bool_))])
         gone = table.column(GONE) if GONE in table.schema.names else none
         made = sketch.append_column(_LABEL, labels.filter(known)).append_column(GONE, gone.filter(known))
@@ -190,7 +197,8 @@ def spread(
         All rows in their order, with ``label_from``, ``label_similarity`` and ``label_conflict``.
 
     Raises:
-        SchemaError: there is no label, or not what the match looks at.
+        SchemaError: there is no label, or not what the match looks at; an ``_id`` stands twice, and not for the
+            same content.
         ValueError: the threshold is lower than that of the match.
     """
     rows = with_ids(table)

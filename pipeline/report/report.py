@@ -216,11 +216,22 @@ def _summary(report: Report) -> str:
     if left := run.get("left"):
         told = ", ".join(f"{words.count(number)} {rule}" for rule, number in left.items())
         lines.append(f"places that are no more: {told}")
+        rows, before = _rows_of(run), int(run.get("rows_before") or 0)
+        if 2 * rows < before:
+            lines.append(
+                f"warning: {words.count(rows)} rows are left of {words.count(before)}; was everything mounted?"
+            )
     if not found.adds_up:
         lines.append("warning: a step does not account for all its rows")
     if report.path:
         lines.append(f"report: {report.path}")
     return "\n".join(lines)
+
+
+def _rows_of(run: Mapping[str, Any]) -> int:
+    """How many rows the table of the rows as read has."""
+    name = run.get("config", {}).get("raw", "raw")
+    return int(run.get("tables", {}).get(name, {}).get("rows", 0))
 
 
 def _funnel(found: Figures) -> list[str]:

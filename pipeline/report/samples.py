@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 from lake.parallel import cores
 from lake.schema import DROPS
 from pipeline.matching.sieve import Ids
-from pipeline.report.pictures import Picture, picture
 
 if TYPE_CHECKING:
     from lake.lake import Lake, Part
+    from pipeline.report.pictures import Picture
 
 __all__ = ["Cluster", "Copy", "Example", "Family", "Samples", "Shown", "Twin", "collect"]
 
@@ -314,6 +314,8 @@ def _records(table: Any, ids: Iterable[str]) -> dict[str, Shown]:
 
 
 def _shown(row: Mapping[str, Any]) -> Shown:
+    from pipeline.report.pictures import picture  # Pillow: a run of texts needs none of it
+
     text = row.get("text")
     return Shown(
         id=row["_id"],

@@ -218,6 +218,17 @@ def test_lists_are_no_labels_and_a_table_needs_some() -> None:
         Spread(match=MATCH).resolve([other.sketch(rows_of([({"a"}, "", "x")]))])
 
 
+def test_rows_of_one_id_have_one_content() -> None:
+    """A repeated ``_id`` is one row twice; with a text in one place and none in the other it is not."""
+    table = pa.table({"_id": ["0" * 32] * 2, "text": ["to be or not to be"] * 2, "label": ["x", None]})
+    assert spread(table, MATCH)["label"].to_pylist() == ["x", "x"]
+    table = table.set_column(1, "text", pa.array(["to be or not to be", None]))
+    with pytest.raises(SchemaError, match="stands twice") as caught:
+        spread(table, MATCH)
+    assert "left out" in str(caught.value.hint)
+    assert "not to be" not in str(caught.value)
+
+
 def test_a_second_spreading_adds_to_the_first() -> None:
     texts = ["to be or not to be", "to be or not to be!", "w0 w1 w2 w3", "w0 w1 w2 w4"]
     once = spread(pa.table({"text": texts, "label": ["x", None, "y", None]}), MATCH)

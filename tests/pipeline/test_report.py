@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from lake.errors import ExitCode, InputError
 from lake.lake import Lake
 from pipeline import Pipeline, Report
-from pipeline.report import Samples, build, collect
+from pipeline.report import Samples, build, collect, html
 from pipeline.report.samples import Cluster, Shown, Twin
 
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
@@ -91,6 +93,50 @@ def test_the_page_is_whole_and_fetches_nothing():
     assert [each for each in page.references if not each.startswith(("#", "data:"))] == []
     for words in ("made-up", "1,200", "2,700", "exact-duplicate", "unreadable-json", "2026-01-01 10:11 UTC"):
         assert words in page.text
+
+
+@pytest.fixture
+def templates_kept(tmp_path, monkeypatch):
+    """Compiled templates are kept in a folder of the test's own."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path / "kept"))
+    html.environment.cache_clear()
+    yield tmp_path / "kept"
+    html.environment.cache_clear()
+
+
+def test_compiled_templates_are_used_again_and_may_be_damaged(templates_kept):
+    page = build(RUN)
+    kept = {file: file.read_bytes() for file in templates_kept.rglob("*.cache")}
+    assert kept
+    for share in (1.0, 0.9, 0.1, 0.0):
+        for file, content in kept.items():
+            file.write_bytes(content[: int(share * len(content))])
+        html.environment.cache_clear()
+        assert build(RUN) == page
+        assert {file: file.read_bytes() for file in kept} == kept
+
+
+def test_compiled_templates_need_no_place(templates_kept):
+    templates_kept.write_text("no folder")
+    assert Page(build(RUN)).text
+
+
+def test_a_run_loads_nothing_of_what_it_does_not_do(tmp_path):
+    """Neither audits nor augmentation: that would be a quarter of a second of every small run."""
+    (tmp_path / "a.jsonl").write_text('{"text": "to be or not to be that is the question"}\n' * 2)
+    (tmp_path / "c.yaml").write_text(
+        "name: few\nlake: lake\nsource: {lake.Files: {paths: a.jsonl}}\n"
+        "steps: [dedup.MinHash: {threshold: 0.8}]\nsink: {lake.Table: {name: train}}\n"
+    )
+    code = (
+        "import sys; from pipeline import Pipeline; assert Pipeline.load(sys.argv[1]).run().path;"
+        "print(*(name for name in sys.modules if name.startswith(('dedup.audit', 'dedup.image', 'augment.'))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(tmp_path / "c.yaml")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
 
 
 def test_the_summary_adds_up():
