@@ -10,6 +10,9 @@ yesterday, two processes that compile at once may each find the other's code und
 file stops every run that comes after. So here code is written first, into a file that is named by all that it
 depends on; what cannot be read, or is for other types, is compiled anew; what cannot be written is not kept.
 
+**One compiles, the others wait.** The workers of a node begin at once, and would all compile the same kernel:
+so who finds none on disk takes the kernel's turn, and looks again: another process may have made it meanwhile.
+
 **Loading is not compiling.** Before it looks for a kernel on disk, Numba registers all that it can compile:
 two hundred modules, SciPy's linear algebra among them, in twice the time that ``import numba`` takes. Code that
 is compiled needs none of it but the runtime. So a kernel that is found on disk is loaded without; when one has
@@ -18,7 +21,10 @@ to be compiled, Numba makes up for it by itself.
 
 from __future__ import annotations
 
+import fcntl
 import gc
+import os
+import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
@@ -35,6 +41,8 @@ finally:
 __all__ = ["kernel", "values_at"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_PATIENCE = 120.0  # seconds: no kernel takes that long, but a process may be stopped in the middle
 
 
 def kernel(function: F) -> F:
@@ -60,7 +68,7 @@ def _keep_safely(dispatcher: Any) -> None:
 
         file, initialize = cache._cache_file, rtsys.initialize  # noqa: SLF001  (numba has no other way in)
         found, load, save = cache.load_overload, cache._load_overload, cache.save_overload  # noqa: SLF001
-        file.save = _saving(file)
+        file.save, turn = _saving(file), _Turn(Path(file._index_path).with_suffix(".turn"))  # noqa: SLF001
     except (ImportError, AttributeError):
         return
 
@@ -89,6 +97,68 @@ def _keep_safely(dispatcher: Any) -> None:
             cache.disable()
 
     cache.load_overload, cache.save_overload = load_overload, save_overload
+    _by_turns(dispatcher, cache, turn)
+
+
+def _by_turns(dispatcher: Any, cache: Any, turn: _Turn) -> None:
+    """Have a dispatcher take its turn where a kernel is not on disk, until that is saved or has failed."""
+    look, compile_ = cache.load_overload, dispatcher.compile
+
+    def load_overload(signature: Any, target: Any) -> Any:
+        loaded = look(signature, target)
+        return look(signature, target) if loaded is None and turn.take() else loaded
+
+    def compiled(signature: Any) -> Any:
+        try:
+            return compile_(signature)
+        finally:
+            turn.leave()
+
+    cache.load_overload, dispatcher.compile = load_overload, compiled
+
+
+class _Turn:
+    """Whose turn it is to compile a kernel, among processes: a lock that the kernel of the system frees.
+
+    It saves work and promises nothing: where it cannot be had, two compile the same.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle: int | None = None
+
+    def take(self) -> bool:
+        """Wait for it; whether somebody else may have compiled meanwhile."""
+        if self._handle is not None:
+            return False
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            except OSError:  # nothing can be kept here
+                return False
+            if _locked(handle, self._path):
+                self._handle = handle
+                return True
+            os.close(handle)
+            time.sleep(0.05)
+        return True
+
+    def leave(self) -> None:
+        """Give it back, if it is ours."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._path.unlink(missing_ok=True)  # whoever waits has it open, and sees that it is gone
+            os.close(handle)
+
+
+def _locked(handle: int, path: Path) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(handle).st_ino == path.stat().st_ino
+    except OSError:
+        return False
 
 
 def _saving(file: Any) -> Callable[[Any, Any], None]:

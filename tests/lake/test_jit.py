@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,57 @@ File._open_for_write = full
         file.write_bytes(b"")
     assert run(module, first=full) == "18 18"
     assert run(module) == "18 18"
+
+
+WAIT = """
+import sys, time, pathlib
+pathlib.Path(sys.argv[1]).touch()
+while not pathlib.Path(sys.argv[2]).exists():
+    time.sleep(0.005)
+"""
+SLOWLY = """
+import time
+from numba.core import compiler
+build = compiler.compile_extra
+def slowly(*given, **named):
+    time.sleep(1.0)
+    return build(*given, **named)
+compiler.compile_extra = slowly
+"""
+
+
+def begin(folder: Path, number: int, first: str, code: str) -> subprocess.Popen:
+    """A process that imports everything, then waits for the others."""
+    environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}", "NUMBA_CACHE_DIR": ""}
+    program = f"{first}\nimport numpy as np, m\n{WAIT}\n{code}"
+    command = [sys.executable, "-c", program, str(folder / f"ready-{number}"), str(folder / "go")]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(folder: Path, count: int) -> None:
+    while len(list(folder.glob("ready-*"))) < count:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_of_many_that_begin_at_once_one_compiles(tmp_path: Path, killed: bool) -> None:
+    (tmp_path / "m.py").write_text(SOURCE.format(factor=1))
+    told = f"{ASK}\ns = m.total.stats\nprint(sum(s.cache_hits.values()), sum(s.cache_misses.values()))"
+    first = begin(tmp_path, 0, SLOWLY, f"print('at it', flush=True)\n{told}")
+    wait_for(tmp_path, 1)
+    (tmp_path / "go").touch()
+    while not list(
+        (tmp_path / "__pycache__").glob("*total*.turn")
+    ):  # it has its turn, and compiles for a second
+        assert first.poll() is None
+        time.sleep(0.005)
+    others = [begin(tmp_path, number, "", told) for number in (1, 2)]
+    wait_for(tmp_path, 3)
+    if killed:
+        first.kill()
+    outs = [process.communicate() for process in (first, *others)]
+    assert all(not err for _, err in outs)
+    found = [out.split()[-4:] for out, _ in outs[killed:]]
+    assert all(each[:2] == ["6", "6"] for each in found)
+    assert sum(int(each[3]) for each in found) == 2  # of two types, once for all
+    assert not list((tmp_path / "__pycache__").glob("*.turn"))
