@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 import uuid
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from lake.formats.splits import UNREADABLE, Taken
 from lake.lake import Change, Lake, Part, Table
 from lake.ledger import DROPS_BY
 from lake.schema import LEDGER, MANIFEST, RUNS
+from pipeline import learned as policies
 from pipeline.config import Config
 from pipeline.forget import known as forgotten
 from pipeline.intake import check_leaving, take_in
@@ -34,21 +34,10 @@ from pipeline.stages.ingest import Job
 from pipeline.stages.stage import Made, Stage, plugin_code, stage_key
 from pipeline.telemetry.watch import workers_of
 
-__all__ = ["POLICIES", "Run"]
+__all__ = ["Run"]
 
 _log = logging.getLogger(__name__)
 _Json = dict[str, Any]
-
-POLICIES = pa.schema(
-    [
-        pa.field("pipeline", pa.string(), nullable=False),
-        pa.field("step", pa.string(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),  # of the stage that learned it
-        pa.field("policy", pa.string(), nullable=False),  # JSON, see augment.Policy
-        pa.field("evidence", pa.string(), nullable=False),  # JSON, see augment.search
-    ]
-)
-"""The ``_policies`` table: every policy that was learned, and from what; and those for loaders to apply."""
 
 _NO_REJECTS = frozenset({"exact-duplicate", "unknown-format", forgotten.RULE})
 """Drops of ingest that are no bad rows: a content that is kept already or forgotten, a file that is no data."""
@@ -217,8 +206,8 @@ class Run:
             *(change for decided in made.decisions.values() for change in decided.changes),
             *self._unused(stage, made),
         ]
-        if policies := learned | _pinned(stage):
-            changes.append(Change("_policies", POLICIES, (self._policies(key, policies),)))
+        if found := learned | policies.pinned(stage):
+            changes.append(policies.change(self.lake, self.id, self.config.name, key, found))
         report = {
             "steps": _totals(
                 stage.name,
@@ -267,15 +256,6 @@ class Run:
         table = self.lake.table(emission.TABLE)
         old = tuple(part for part in _present(table) if part.partition == partition)
         return Change(emission.TABLE, emission.EMITTED, (part,), old, partition_by=emission.EMITTED_BY)
-
-    def _policies(self, key: str, learned: dict[str, dict[str, Any]]) -> Part:
-        rows = [
-            {"pipeline": self.config.name, "step": label, "key": key}
-            | {name: json.dumps(value, sort_keys=True) for name, value in found.items()}
-            for label, found in learned.items()
-        ]
-        table = pa.Table.from_pylist(rows, schema=POLICIES)
-        return self.lake.write_part("_policies", f"policies-{self.id}", [table], POLICIES)
 
     def _commit(
         self, stage: str, version: int, key: str, changes: list[Change], report: _Json, *, derived: Stage | None
@@ -391,16 +371,3 @@ def _without(reused: frozenset[str], parts: Iterable[Part]) -> tuple[Part, ...]:
 
 def _present(table: Any) -> tuple[Part, ...]:
     return tuple(table.parts()) if table.exists else ()
-
-
-def _pinned(stage: Stage) -> dict[str, dict[str, Any]]:
-    """The policies that the stage's rows name for a loader to apply."""
-    if "augment.apply" not in sys.modules:  # no step is one of it, and to load it takes a tenth of a second
-        return {}
-    from augment import Apply
-
-    return {
-        label: {"policy": json.loads(step.resolved.model_dump_json()), "evidence": {}}
-        for label, step in stage.steps
-        if isinstance(step, Apply) and step.late
-    }

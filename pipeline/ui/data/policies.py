@@ -8,14 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.learned import TABLE
 from pipeline.report.figures import Screen, screens
 from pipeline.ui.data.runs import without_labels
 from pipeline.ui.paging import Place, newest_first, page
 from pipeline.ui.site import Site
 
 __all__ = ["Learned", "Policies", "policies"]
-
-TABLE = "_policies"
 
 
 @dataclass(frozen=True, slots=True)

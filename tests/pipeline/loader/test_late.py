@@ -32,8 +32,8 @@ def found(loader: Loader) -> dict[str, bytes]:
 
 
 def remember(lake: Lake, policy: Policy) -> None:
-    """As a run writes it: see ``pipeline.run.POLICIES``."""
-    from pipeline.run import POLICIES
+    """As a run writes it: see ``pipeline.learned``."""
+    from pipeline.learned import POLICIES
 
     row = {"pipeline": "p", "step": "s", "key": "k", "policy": policy.model_dump_json(), "evidence": "{}"}
     part = lake.write_part("_policies", "p", [pa.Table.from_pylist([row], schema=POLICIES)], POLICIES)
