@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -11,6 +12,8 @@ from lake.storage import Storage, guard
 __all__ = ["FOLDER", "Scratch"]
 
 FOLDER = "_staging"
+
+T = TypeVar("T")
 
 
 class Scratch:
@@ -58,8 +61,7 @@ class Scratch:
         path = self._path(name)
         if self._storage.local:
             return pa.ipc.open_file(pa.memory_map(self._storage.inner(path))).read_all()
-        with self._storage.open(path) as source:
-            return pa.ipc.open_file(source).read_all()
+        return self._read(path, lambda file: file.read_all())
 
     def write_batches(self, name: str, batches: Sequence[pa.RecordBatch]) -> None:
         """Write batches of one schema, which :meth:`read_batch` gives back one by one, empty ones too."""
@@ -82,8 +84,16 @@ class Scratch:
         path = self._path(name)
         if self._storage.local:
             return pa.ipc.open_file(pa.memory_map(self._storage.inner(path))).get_batch(number)
-        with self._storage.open(path) as source:
-            return pa.ipc.open_file(source).get_batch(number)
+        return self._read(path, lambda file: file.get_batch(number))
+
+    def _read(self, path: str, work: Callable[[pa.ipc.RecordBatchFileReader], T]) -> T:
+        """Read an object; from its beginning again where an answer was cut in the middle."""
+
+        def read() -> T:
+            with self._storage.open(path) as source:
+                return work(pa.ipc.open_file(source))
+
+        return self._storage.ask(path, read)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write or replace a small file."""

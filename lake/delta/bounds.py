@@ -60,8 +60,12 @@ def _line(line: bytes, table: str, there: Collection[str]) -> bytes:
 
 def _checkpoint(storage: Storage, path: str, table: str, there: Collection[str]) -> bool:
     """Whether a checkpoint had to be written anew."""
-    with storage.open(path) as source:
-        rows = pq.read_table(source)
+
+    def read() -> pa.Table:
+        with storage.open(path) as source:
+            return pq.read_table(source)
+
+    rows = storage.ask(path, read)
     at = rows.schema.get_field_index("add")
     adds = rows.column(at).combine_chunks()
     before = [(add or {}).get("stats") for add in adds.to_pylist()]

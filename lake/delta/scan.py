@@ -97,6 +97,7 @@ def batches(
         )
         # A row group at a time: Arrow's scanner reads ahead without regard to bytes (600 MB of images, 1.1 GB).
         try:
+            storage.ask(f"{part.table}/{part.path}", fragment.ensure_complete_metadata)
             for group in _some_groups(fragment, condition, schema):
                 read = partial(group.to_table, schema=schema, columns=out.names, filter=condition)
                 rows = storage.ask(f"{part.table}/{part.path}", read)

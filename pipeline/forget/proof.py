@@ -87,6 +87,9 @@ class Search:
 
     def holds(self, entry: Entry) -> bool:
         """Whether a file of the lake names a forgotten id."""
+        return self.lake.storage.ask(entry.path, lambda: self._holds(entry))
+
+    def _holds(self, entry: Entry) -> bool:
         if entry.path.endswith(".parquet") and self._in_columns(entry):
             return True
         return self._in_bytes(entry)

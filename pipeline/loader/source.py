@@ -140,13 +140,19 @@ class Source:
 
     def _read(self, group: int, schema: pa.Schema) -> pa.Table:
         self._after_fork()
-        number = int(self._part_of[group])
-        part = self._parts[number]
+        part = self._parts[int(self._part_of[group])]
+        where = f"{part.table}/{part.path}"
         try:
-            file = self.storage.open(f"{part.table}/{part.path}")
+            found = self.storage.ask(where, lambda: self._read_group(where, group, schema))
         except FileNotFoundError as error:
             raise self._gone(part) from error
-        with file:
+        count = int(self._stored[group])
+        return pa.table([_column(found, count, field, part) for field in schema], names=schema.names)
+
+    def _read_group(self, where: str, group: int, schema: pa.Schema) -> pa.Table | None:
+        """The columns of a row group that are in its file; None where none is."""
+        number = int(self._part_of[group])
+        with self.storage.open(where) as file:
             reader = pq.ParquetFile(
                 file,
                 metadata=self._footers.get(number),
@@ -159,9 +165,7 @@ class Source:
                     self._footers.popitem(last=False)
             there = set(reader.schema_arrow.names)
             names = [name for name in schema.names if name in there]
-            found = reader.read_row_group(int(self._group_of[group]), columns=names) if names else None
-        count = int(self._stored[group])
-        return pa.table([_column(found, count, field, part) for field in schema], names=schema.names)
+            return reader.read_row_group(int(self._group_of[group]), columns=names) if names else None
 
     def _after_fork(self) -> None:
         if self._process == os.getpid():

@@ -143,6 +143,39 @@ def test_a_store_that_refuses_one_request_in_eight(lake: Lake, proxy: Proxy) -> 
     assert proxy.faults() > 5
 
 
+def each_once(proxy: Proxy, fault: Refuse | Cut) -> None:
+    """Meet each different reading of bytes with a fault, the first time that it is asked for."""
+    met: set[tuple[str, str]] = set()
+
+    def rule(request: Request) -> Refuse | Cut | None:
+        asked = (request.path, request.headers.get("range", ""))
+        if request.method != "GET" or "?" in request.path or asked in met:
+            return None
+        met.add(asked)
+        return fault
+
+    proxy.rule = rule
+
+
+@needs_weed
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [SLOW_DOWN, Cut(after=True)])
+def test_what_is_read_is_asked_for_again(
+    lake: Lake, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: Refuse | Cut
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # the SDK's own patience ends too
+    table = pa.table({"x": list(range(1000))})
+    scratch = Lake(lake.uri).scratch("s")
+    scratch.write_arrow("table", table)
+    scratch.write_batches("batches", table.to_batches(max_chunksize=100))
+    commit(lake, 0)
+    each_once(proxy, fault)
+    assert scratch.read_arrow("table").equals(table)
+    assert scratch.read_batch("batches", 7).column(0).to_pylist() == list(range(700, 800))
+    assert numbers(Lake(lake.uri)) == [0]
+    assert proxy.faults() >= 3
+
+
 @needs_weed
 def test_a_claim_whose_answer_is_lost_is_ours(lake: Lake, proxy: Proxy) -> None:
     lost = [Cut(after=True)]

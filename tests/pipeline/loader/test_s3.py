@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import stores
+from faulty import SLOW_DOWN, faulty
 
 from lake.errors import ConfigError
 from lake.lake import Lake
@@ -45,6 +46,24 @@ def test_a_bucket_gives_the_same_stream(bucket: Lake, tmp_path, make_rows, fille
     assert streams[0] == streams[1]
     again = pickle.loads(pickle.dumps(Loader(bucket, **settings)))
     assert [(batch["_id"].tolist(), batch["image"].tobytes()) for batch in again] == streams[0]
+
+
+def test_a_bucket_that_refuses_each_reading_once(endpoint: str, bucket: Lake, monkeypatch) -> None:
+    wanted = [batch["_id"].tolist() for batch in Loader(bucket, batch_size=7)]
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    met = set()
+
+    def rule(request):
+        asked = (request.path, request.headers.get("range", ""))
+        if request.method != "GET" or ".parquet" not in request.path or asked in met:
+            return None
+        met.add(asked)
+        return SLOW_DOWN
+
+    with faulty(endpoint, rule) as proxy:
+        loader = Loader(Lake(bucket.uri, stores.aws(proxy.url)), batch_size=7)
+        assert [batch["_id"].tolist() for batch in loader] == wanted
+        assert proxy.faults() > 2
 
 
 def test_workers_of_a_bucket(bucket: Lake) -> None:
