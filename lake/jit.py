@@ -26,6 +26,7 @@ import gc
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
@@ -138,9 +139,16 @@ class _Turn:
                 handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             except OSError:  # nothing can be kept here
                 return False
-            if _locked(handle, self._path):
-                self._handle = handle
-                return True
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(handle).st_ino == self._path.stat().st_ino:
+                    self._handle = handle
+                    return True
+            except (BlockingIOError, FileNotFoundError):  # it is another's, or he has just given it back
+                pass
+            except OSError:  # a disk without locks
+                os.close(handle)
+                return False
             os.close(handle)
             time.sleep(0.05)
         return True
@@ -149,16 +157,9 @@ class _Turn:
         """Give it back, if it is ours."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            self._path.unlink(missing_ok=True)  # whoever waits has it open, and sees that it is gone
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)  # whoever waits has it open, and sees that it is gone
             os.close(handle)
-
-
-def _locked(handle: int, path: Path) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.fstat(handle).st_ino == path.stat().st_ino
-    except OSError:
-        return False
 
 
 def _saving(file: Any) -> Callable[[Any, Any], None]:

@@ -166,3 +166,19 @@ def test_of_many_that_begin_at_once_one_compiles(tmp_path: Path, killed: bool) -
     assert all(each[:2] == ["6", "6"] for each in found)
     assert sum(int(each[3]) for each in found) == 2  # of two types, once for all
     assert not list((tmp_path / "__pycache__").glob("*.turn"))
+
+
+NO_LOCKS = """
+import errno, fcntl, time
+def flock(*given):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+def sleep(seconds):
+    raise AssertionError("waits for nobody")
+fcntl.flock, time.sleep = flock, sleep
+"""
+
+
+def test_a_disk_without_locks_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text(SOURCE.format(factor=1))
+    assert run(tmp_path, first=NO_LOCKS) == "6 6"
+    assert len(files(tmp_path, "nbc")) == 2
