@@ -25,7 +25,7 @@ __all__ = ["Source", "open_source", "plain"]
 
 _BATCH = 1 << 22  # bytes of a batch, about
 _READ = 4  # batches that are read at once
-_AHEAD = 5  # of those, how many may wait
+_AHEAD = 8  # of those, how many may wait
 _BUFFER = 1 << 20  # bytes of the file that are read at once
 
 

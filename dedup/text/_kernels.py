@@ -36,6 +36,7 @@ __all__ = ["band_keys", "sign_batch", "sketch_batch", "sort_batch"]
 _CHUNK = 2048  # bytes of text; with all that is made of them 40 KB (benchmarks/minhash.py)
 _SCRATCH = 2 * _CHUNK + 512  # folding makes 3 bytes of 2 at most, a block overshoots by 63, a token waits in 17
 _TOKENS = _SCRATCH // 2
+_APART = 1 << 14  # hashes: of more, too many share their upper 16 bits
 _LANES = 32  # permutations that are lowered together: two 512-bit or four 256-bit registers
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # of the polynomial over a shingle's tokens: odd, 2**64 / golden ratio
 _KEY_LOW = np.uint64(0xFFD6E8FEB86659FD)  # with a byte 0xFF, so that no token can make it zero
@@ -554,24 +555,21 @@ def sign_batch(
 
 @kernel
 def _sort_unique(values: Any, spare: Any) -> Any:
-    """Sort in place, least significant byte first, and move the distinct values to the front."""
+    """Sort in place, and move the distinct values to the front.
+
+    Least significant byte first, of those bytes that tell so many values apart: hashes that share the two upper
+    ones are few, and stand next to each other then.
+    """
     m = values.size
-    if m < 64:
-        for i in range(1, m):
-            v = values[i]
-            j = i - 1
-            while j >= 0 and values[j] > v:
-                values[j + 1] = values[j]
-                j -= 1
-            values[j + 1] = v
-    else:
+    if m >= 64:
+        first = 2 if m <= _APART else 0
         counts = np.zeros((4, 256), np.int64)
         for i in range(m):
             v = values[i]
-            for digit in range(4):
+            for digit in range(first, 4):
                 counts[digit, (v >> np.uint32(8 * digit)) & np.uint32(255)] += 1
         source, target = values, spare[:m]
-        for digit in range(4):
+        for digit in range(first, 4):
             place = 0
             for k in range(256):
                 place, counts[digit, k] = place + counts[digit, k], place
@@ -581,6 +579,13 @@ def _sort_unique(values: Any, spare: Any) -> Any:
                 target[counts[digit, k]] = v
                 counts[digit, k] += 1
             source, target = target, source
+    for i in range(1, m):
+        v = values[i]
+        j = i - 1
+        while j >= 0 and values[j] > v:
+            values[j + 1] = values[j]
+            j -= 1
+        values[j + 1] = v
     kept = min(m, 1)
     for i in range(1, m):
         if values[i] != values[i - 1]:
