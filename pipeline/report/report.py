@@ -259,7 +259,7 @@ def _closing(found: Figures) -> str:
         return "no rows"
     parts = [f"{words.count(found.read)} rows read"]
     if found.before:
-        parts.append(f"{words.count(found.before)} were in the lake")
+        parts.append(f"{words.count(found.before)} from earlier runs")
     parts.append(f"{words.count(found.kept)} kept")
     if found.made:
         parts.append(f"{words.count(found.kept + found.made)} training rows")
