@@ -174,7 +174,8 @@ def contenders(size: int | None) -> dict[str, tuple[int, Callable[[Path], Iterat
             )
     if installed("torch"):
         for n in (1, 2):
-            found[f"ours, DataLoader, {n} worker{'s' * (n > 1)}"] = n, lambda f, n=n: ours(f, size, n, threads=1)
+            workers = f"{n} worker" + "s" * (n > 1)
+            found[f"ours, DataLoader, {workers}"] = n, lambda f, n=n: ours(f, size, n, threads=1)
             found[f"torch over PIL files, {n}"] = n, lambda f, n=n: torch_files(f, size, n)
             if installed("datasets"):
                 found[f"datasets, {n}"] = n, lambda f, n=n: hugging_face(f, size, n)
