@@ -35,8 +35,9 @@ DecoderName = Literal["auto", "pillow", "nvjpeg"]
 Quick = Callable[[bytes], Pixels | None]
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_DEPTH, _COLOUR = 24, 25  # where a PNG's header has its bit depth and colour type
-_GREY, _RGB = 0, 2  # PNG colour types
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_KIND = slice(24, 26)  # of a PNG: its bit depth and colour type
+_GREY, _RGB = b"\x08\x00", b"\x08\x02"
 _MOST_PIXELS = 100_000_000  # as in lake.images
 
 
@@ -143,11 +144,10 @@ def _turbo(library: Any) -> Quick:
 def _opencv(library: Any) -> Quick:
 
     def quick(blob: bytes) -> Pixels | None:
-        if (
-            blob[_DEPTH : _DEPTH + 1] != b"\x08"
-            or blob[_COLOUR] not in (_GREY, _RGB)
-            or _pixels(blob) > _MOST_PIXELS
-        ):
+        if not blob.endswith(_PNG_END):  # Pillow judges, and OpenCV would write on stderr
+            return None
+        kind = blob[_KIND]
+        if kind not in (_GREY, _RGB) or _pixels(blob) > _MOST_PIXELS:
             return None
         try:
             found = library.imdecode(np.frombuffer(blob, np.uint8), library.IMREAD_UNCHANGED)
@@ -155,7 +155,7 @@ def _opencv(library: Any) -> Quick:
             return None
         if found is None or found.dtype != np.uint8:
             return None
-        if blob[_COLOUR] == _GREY:
+        if kind == _GREY:
             return found[:, :, None] if found.ndim == 2 else None  # noqa: PLR2004  (h, w)
         if found.shape[2:] != (3,):
             return None

@@ -112,8 +112,21 @@ class Source:
         return blake2b(f"{self.where} {self.digest} {times}".encode(), digest_size=16).hexdigest()
 
     def restrict(self, condition: pc.Expression, schema: pa.Schema) -> None:
-        """Keep only the rows that match; reads the columns of the condition once. 4 bytes a row are kept."""
-        names = [name for name in schema.names if name in str(condition)]
+        """Keep only the rows that match; reads the columns of the condition once. 4 bytes a row are kept.
+
+        Raises:
+            ConfigError: the condition is of a column that the table does not have, or not of its type.
+        """
+        try:
+            schema.empty_table().filter(condition)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            raise ConfigError(
+                "the filter does not fit the table",
+                where=self.where,
+                why=f"{condition}: {str(error).partition(chr(10))[0]}",
+                hint=f"the columns are {', '.join(schema.names)}",
+            ) from error
+        names = [name for name in schema.names if name in str(condition)] or schema.names[:1]
         wanted = pa.schema([schema.field(name) for name in names])
 
         def kept(group: int) -> npt.NDArray[np.int32]:
@@ -201,6 +214,7 @@ def open_source(
     Raises:
         MissingTableError: no such table or version, or the version was vacuumed.
         SchemaError: no such column.
+        ConfigError: the condition does not fit the table.
     """
     handle = lake.table(table)
     version = handle.snapshot(version).version

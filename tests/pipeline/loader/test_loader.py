@@ -145,6 +145,18 @@ def test_padded_ranks(lake: Lake) -> None:
     assert len(seen) == len(set(seen)) == 100
 
 
+@pytest.mark.parametrize("condition", [pc.field("nope") == 1, pc.field("label") == 1, pc.scalar(1)])
+def test_a_filter_that_does_not_fit_says_so(lake: Lake, condition: pc.Expression) -> None:
+    with pytest.raises(ConfigError, match="the filter does not fit the table") as caught:
+        Loader(lake, filter=condition)
+    assert "label" in str(caught.value)
+
+
+def test_a_filter_of_no_column(lake: Lake) -> None:
+    assert ids(Loader(lake, filter=pc.scalar(True))) == ids(Loader(lake))
+    assert not ids(Loader(lake, filter=pc.scalar(False)))
+
+
 def test_a_filter_and_classes(lake: Lake) -> None:
     loader = Loader(lake, batch_size=8, filter=pc.field("label") != "owl", classes="auto", window=5000)
     batches = list(loader)
