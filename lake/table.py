@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from lake import show
 from lake.delta.commit import new_columns
 from lake.delta.parts import Part, canonical
-from lake.delta.scan import batches, part_rows, part_tables, project, prune
+from lake.delta.scan import batches, check_filter, part_rows, part_tables, project, prune
 from lake.delta.snapshot import Snapshot, commit_info, snapshot, version_range
 from lake.errors import LakeError, MissingTableError
 from lake.storage import Storage
@@ -165,10 +165,11 @@ class Table:
 
         Raises:
             MissingTableError: no such table or version, or the version was vacuumed.
-            SchemaError: no such column.
+            SchemaError: no such column, or the filter is of one that is not there or of another type.
         """
         found, parts = self._parts(version)
         out = project(found.schema, columns, self.uri)
+        check_filter(found.schema, filter, self.uri)
         left = prune(self._storage, parts, found.schema, filter)
         return pa.RecordBatchReader.from_batches(out, batches(self._storage, left, found.schema, out, filter))
 

@@ -18,7 +18,7 @@ from lake.delta.parts import TOGETHER, Part
 from lake.errors import MissingPartError, SchemaError
 from lake.storage import Storage
 
-__all__ = ["batches", "part_rows", "part_tables", "project", "prune"]
+__all__ = ["batches", "check_filter", "part_rows", "part_tables", "project", "prune"]
 
 _BATCH_ROWS = 4096
 _PARQUET = ds.ParquetFileFormat()
@@ -36,6 +36,21 @@ def project(schema: pa.Schema, columns: Sequence[str] | None, where: str) -> pa.
                 f"there is no column {name!r}", where=where, hint=f"the columns are {', '.join(schema.names)}"
             )
     return pa.schema([schema.field(name) for name in columns])
+
+
+def check_filter(schema: pa.Schema, condition: pc.Expression | None, where: str) -> None:
+    """:class:`SchemaError` for a condition on a column that the table lacks, or that is of another type."""
+    if condition is None:
+        return
+    try:
+        schema.empty_table().filter(condition)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        raise SchemaError(
+            "the filter does not fit the table",
+            where=where,
+            why=f"{condition}: {str(error).splitlines()[0]}",
+            hint=f"the columns are {', '.join(schema.names)}",
+        ) from error
 
 
 def prune(

@@ -144,10 +144,9 @@ def _turbo(library: Any) -> Quick:
 def _opencv(library: Any) -> Quick:
 
     def quick(blob: bytes) -> Pixels | None:
-        if not blob.endswith(_PNG_END):  # Pillow judges, and OpenCV would write on stderr
-            return None
         kind = blob[_KIND]
-        if kind not in (_GREY, _RGB) or _pixels(blob) > _MOST_PIXELS:
+        whole = blob.endswith(_PNG_END)  # otherwise Pillow judges, and OpenCV would write on stderr
+        if not whole or kind not in (_GREY, _RGB) or _pixels(blob) > _MOST_PIXELS:
             return None
         try:
             found = library.imdecode(np.frombuffer(blob, np.uint8), library.IMREAD_UNCHANGED)

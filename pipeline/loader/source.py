@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake.delta.parts import Part, read_footer
+from lake.delta.scan import check_filter
 from lake.errors import ConfigError, MissingPartError, SchemaError
 from lake.lake import Lake
 from lake.storage import Storage
@@ -115,17 +116,9 @@ class Source:
         """Keep only the rows that match; reads the columns of the condition once. 4 bytes a row are kept.
 
         Raises:
-            ConfigError: the condition is of a column that the table does not have, or not of its type.
+            SchemaError: the condition is of a column that the table does not have, or that is of another type.
         """
-        try:
-            schema.empty_table().filter(condition)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-            raise ConfigError(
-                "the filter does not fit the table",
-                where=self.where,
-                why=f"{condition}: {str(error).partition(chr(10))[0]}",
-                hint=f"the columns are {', '.join(schema.names)}",
-            ) from error
+        check_filter(schema, condition, self.where)
         names = [name for name in schema.names if name in str(condition)] or schema.names[:1]
         wanted = pa.schema([schema.field(name) for name in names])
 
@@ -213,8 +206,7 @@ def open_source(
 
     Raises:
         MissingTableError: no such table or version, or the version was vacuumed.
-        SchemaError: no such column.
-        ConfigError: the condition does not fit the table.
+        SchemaError: no such column, or the condition does not fit the table.
     """
     handle = lake.table(table)
     version = handle.snapshot(version).version

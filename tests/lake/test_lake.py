@@ -343,6 +343,14 @@ def test_a_filter_reads_only_parts_that_can_match(lake: Lake) -> None:
         list(table.read_part(gone))
 
 
+@pytest.mark.parametrize("condition", [pc.field("nope") == 1, pc.field("_id") == 1, pc.scalar(1)])
+def test_a_filter_that_does_not_fit_says_so(lake: Lake, condition: pc.Expression) -> None:
+    put(lake, "a", 1, 2)
+    with pytest.raises(SchemaError, match="the filter does not fit the table") as caught:
+        lake.table("t").to_table(filter=condition)
+    assert "the columns are _id" in str(caught.value)
+
+
 @given(
     st.lists(st.lists(st.one_of(st.none(), st.integers(-3, 3)), max_size=4), min_size=1, max_size=4),
     st.integers(-3, 3),

@@ -147,14 +147,14 @@ def test_padded_ranks(lake: Lake) -> None:
 
 @pytest.mark.parametrize("condition", [pc.field("nope") == 1, pc.field("label") == 1, pc.scalar(1)])
 def test_a_filter_that_does_not_fit_says_so(lake: Lake, condition: pc.Expression) -> None:
-    with pytest.raises(ConfigError, match="the filter does not fit the table") as caught:
+    with pytest.raises(SchemaError, match="the filter does not fit the table") as caught:
         Loader(lake, filter=condition)
     assert "label" in str(caught.value)
 
 
 def test_a_filter_of_no_column(lake: Lake) -> None:
-    assert ids(Loader(lake, filter=pc.scalar(True))) == ids(Loader(lake))
-    assert not ids(Loader(lake, filter=pc.scalar(False)))
+    assert ids(Loader(lake, filter=pc.scalar(value=True))) == ids(Loader(lake))
+    assert not ids(Loader(lake, filter=pc.scalar(value=False)))
 
 
 def test_a_filter_and_classes(lake: Lake) -> None:
