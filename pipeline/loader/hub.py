@@ -94,8 +94,6 @@ def _schema(schema: pa.Schema, classes: Sequence[str] | None) -> pa.Schema:
             fields.append(pa.field(field.name, field.type))
             features[field.name] = _feature(field.type)
     plain = pa.schema(fields)
-    if any(each is None for each in features.values()):
-        features = {name: each for name, each in features.items() if each is not None}
     return plain.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 
 

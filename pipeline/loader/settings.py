@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pyarrow.compute as pc
 
 from augment.targets import BoxFormat
@@ -81,18 +82,36 @@ class Settings:
                 raise ConfigError(f"{name}={value!r}: it is a whole number, at least {least}")
         if self.rank >= self.world:
             raise ConfigError(f"rank={self.rank} of world={self.world}", hint="ranks count from 0")
-        if self.seed is not None and not 0 <= self.seed < 1 << _SEED_BITS:
-            raise ConfigError(f"seed={self.seed}", hint="it lies in 0 .. 2**64 - 1")
+        seed: Any = self.seed
+        if seed is not None and not (isinstance(seed, int) and 0 <= seed < 1 << _SEED_BITS):
+            raise ConfigError(f"seed={self.seed!r}", hint="it is a whole number of 0 .. 2**64 - 1")
         if self.augment_at == "size" and self.size is None:
             raise ConfigError('augment_at="size" without size=')
-        names = self.beside.names
-        if len({*names, "image"}) <= len(names) or any(name.startswith("_") for name in names):
-            raise ConfigError(
-                "mask=, boxes= and keypoints= name columns of their own", why=f"given: {', '.join(names)}"
-            )
-        if not 0.0 <= self.least_visible <= 1.0:
+        if not isinstance(self.filter, pc.Expression | None):
+            raise ConfigError(f"filter={self.filter!r}", hint='such as pyarrow.compute.field("label") == "cat"')
+        self._check_names()
+        share: Any = self.least_visible
+        if not isinstance(share, int | float) or not 0.0 <= share <= 1.0:
             raise ConfigError(f"least_visible={self.least_visible!r}", hint="it is a share of 0 .. 1")
         self.finish  # noqa: B018  (raises what is wrong)
+
+    def _check_names(self) -> None:
+        """Of columns and classes."""
+        classes = None if isinstance(self.classes, str) and self.classes == "auto" else self.classes
+        for name, value in (("columns", self.columns), ("classes", classes)):
+            if value is None:
+                continue
+            if isinstance(value, str) or not all(isinstance(each, str) for each in value):
+                raise ConfigError(f"{name}={value!r}", hint=f'it is a list of names: {name}=["a", "b"]')
+            if len(set(value)) < len(value):
+                raise ConfigError(f"{name}={list(value)!r} names one of them twice")
+        names: tuple[Any, ...] = self.beside.names
+        named = all(isinstance(name, str) and not name.startswith("_") for name in names)
+        if not named or len({*names, "image"}) <= len(names):
+            raise ConfigError(
+                "mask=, boxes= and keypoints= name columns of their own",
+                why=f"given: {', '.join(map(repr, names))}",
+            )
 
     @property
     def beside(self) -> Columns:
@@ -102,21 +121,9 @@ class Settings:
     @property
     def finish(self) -> Finish:
         """What is done to each image after decoding and augmentation."""
-        size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        if size is not None:
-            size = (int(size[0]), int(size[1]))
-            if min(size) < 1:
-                raise ConfigError(f"size={self.size!r}", hint="(height, width) in pixels, at least 1")
-        normalize = None
-        if self.normalize is not None:
-            mean, std = (_numbers(each) for each in self.normalize)
-            if len(mean) != len(std) or min(std) <= 0:
-                raise ConfigError(
-                    f"normalize={self.normalize!r}",
-                    hint="(mean, std), as many of one as of the other, in the scale 0 .. 1; std above 0",
-                )
-            normalize = (mean, std)
+        normalize = None if self.normalize is None else _means(self.normalize)
         dtype = self.dtype or ("float32" if normalize else None)
+        size = None if self.size is None else _size(self.size)
         return Finish(self.mode, size, self.resize, dtype, normalize, self.layout)
 
     def change(self, **changes: Any) -> Settings:
@@ -124,8 +131,27 @@ class Settings:
         return replace(self, **changes)
 
 
-def _numbers(value: Any) -> tuple[float, ...]:
-    return tuple(
-        float(each)
-        for each in (value if isinstance(value, (Sequence, tuple)) or hasattr(value, "__len__") else [value])
-    )
+def _size(given: Any) -> tuple[int, int]:
+    """Height and width."""
+    both = (given, given) if isinstance(given, int) else given
+    try:
+        height, width = (int(side) for side in both)
+    except (TypeError, ValueError):
+        height = width = 0
+    if isinstance(given, str) or min(height, width) < 1:
+        raise ConfigError(f"size={given!r}", hint="(height, width) in pixels, at least 1")
+    return height, width
+
+
+def _means(given: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Means and standard deviations of the channels."""
+    try:
+        mean, std = (tuple(np.atleast_1d(np.asarray(each, np.float64)).tolist()) for each in given)
+    except (TypeError, ValueError):
+        mean = std = ()
+    if not mean or len(mean) != len(std) or not np.isfinite([*mean, *std]).all() or min(std) <= 0:
+        raise ConfigError(
+            f"normalize={given!r}",
+            hint="(mean, std), as many of one as of the other, in the scale 0 .. 1; std above 0",
+        )
+    return mean, std
