@@ -52,12 +52,12 @@ test-soak: .venv/.dev ## the tests that take minutes each: half an hour of const
 	@$(BIN)/python -m pytest -m soak -s
 	@GRISTMILL_KILLS=40 $(BIN)/python -m pytest tests/pipeline/test_faults.py tests/pipeline/test_faults_ray.py
 
-TORCH := torch==2.13.0
+TORCH := torch==2.13.0 torchvision==0.28.0
 
 .PHONY: test-torch
 test-torch: .venv/.dev ## the tests that need PyTorch, which it installs (everything else goes without)
 	@$(PIP) install --quiet --constraint $(CONSTRAINTS) $(TORCH)
-	@$(BIN)/python -m pytest tests/pipeline/loader/test_torch.py
+	@$(BIN)/python -m pytest tests/pipeline/loader/test_torch.py tests/augment/test_torchvision.py
 
 OTHERS := .venv/others
 AIRFLOW := apache-airflow==3.3.2
