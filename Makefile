@@ -50,7 +50,8 @@ test: .venv/.dev ## all tests but those of `make test-soak`
 .PHONY: test-soak
 test-soak: .venv/.dev ## the tests that take minutes each: half an hour of constant load, clusters that lose nodes
 	@$(BIN)/python -m pytest -m soak -s
-	@GRISTMILL_KILLS=40 $(BIN)/python -m pytest tests/pipeline/test_faults.py tests/pipeline/test_faults_ray.py
+	@GRISTMILL_KILLS=40 GRISTMILL_WRITERS=8 $(BIN)/python -m pytest tests/pipeline/test_faults.py \
+	  tests/pipeline/test_faults_ray.py tests/pipeline/test_many_writers.py
 
 TORCH := torch==2.13.0 torchvision==0.28.0
 

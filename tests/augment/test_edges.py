@@ -383,10 +383,20 @@ def test_partners_are_asked_for_whatever_is_drawn() -> None:
 # --- other processors -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_the_same_bytes_without_the_instructions_of_this_processor(tmp_path: Path) -> None:
-    """The kernels look up 64 values at once where AVX-512 VBMI is there: here they are told it is not."""
-    code = """
+TABLES = """
+import sys
+import numpy as np
+from augment.engine import _kernels
+rng = np.random.default_rng(7)
+for channels in (1, 3):
+    image = rng.integers(0, 256, (33, 47, channels), np.uint8)
+    tables = rng.integers(0, 256, (channels, 256), np.uint8)
+    found = np.empty_like(image)
+    _kernels._look_up(image, tables, found)
+    assert np.array_equal(found, np.stack([tables[k][image[..., k]] for k in range(channels)], axis=-1))
+    np.save(f"{sys.argv[1]}-{channels}.npy", found)
+"""
+POLICIES = """
 import sys
 import numpy as np
 from augment import presets
@@ -394,6 +404,20 @@ images = np.random.default_rng(7).integers(0, 256, (24, 33, 47, 3), np.uint8)
 for name in ("trivial_augment_wide", "autoaugment"):
     np.save(f"{sys.argv[1]}-{name}.npy", presets.preset(name).apply(images, range(24), seed=3))
 """
+
+
+# What the kernels do otherwise there is to look up; to compile them all takes half a minute.
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        pytest.param(TABLES, ["1", "3"], id="tables"),
+        pytest.param(POLICIES, ["trivial_augment_wide", "autoaugment"], id="policies", marks=pytest.mark.soak),
+    ],
+)
+def test_the_same_bytes_without_the_instructions_of_this_processor(
+    tmp_path: Path, code: str, names: list[str]
+) -> None:
+    """The kernels look up 64 values at once where AVX-512 VBMI is there: here they are told it is not."""
     plain = {
         "NUMBA_CPU_NAME": "generic",
         "NUMBA_CPU_FEATURES": "",
@@ -402,6 +426,6 @@ for name in ("trivial_augment_wide", "autoaugment"):
     for name, more in (("here", {}), ("elsewhere", plain)):
         command = [sys.executable, "-P", "-c", code, str(tmp_path / name)]
         subprocess.run(command, cwd=tmp_path, check=True, env={**os.environ, **more})
-    for name in ("trivial_augment_wide", "autoaugment"):
+    for name in names:
         here, elsewhere = (np.load(tmp_path / f"{each}-{name}.npy") for each in ("here", "elsewhere"))
         assert np.array_equal(here, elsewhere)

@@ -12,7 +12,7 @@ from small import contents
 
 from pipeline import Pipeline
 
-MOMENTS = int(os.environ.get("GRISTMILL_KILLS", "8"))
+MOMENTS = int(os.environ.get("GRISTMILL_KILLS", "4"))
 
 
 @pytest.mark.slow

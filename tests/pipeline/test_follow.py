@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,14 +22,6 @@ from pipeline.why import why
 
 KEEP = CONFIG.replace(", on_change: follow", "")
 SOURCE = "{lake.Files: {paths: data, on_change: follow}}"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    made = Folder(tmp_path)
-    made.write("b.jsonl", lines([(0, 0), (3, 1), (6, 2)]))
-    made.write("m.jsonl", lines([(3, 9), (9, 1)]))
-    return made
 
 
 Closed = Callable[..., AbstractContextManager[None]]

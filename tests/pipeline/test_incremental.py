@@ -129,14 +129,6 @@ TestFollowing = pytest.mark.soak(pytest.mark.timeout(1800)(Following.TestCase))
 Following.TestCase.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    made = Folder(tmp_path)
-    made.write("b.jsonl", lines([(0, 0), (3, 1), (6, 2)]))
-    made.write("m.jsonl", lines([(3, 9), (9, 1)]))
-    return made
-
-
 def rule_of(lake: Lake, text: int) -> list[str]:
     [id_] = content_ids(pa.array([TEXTS[text]]), None).to_pylist()
     return [drop["rule"] for drop in why(lake, id_)[0].drops]
