@@ -2,6 +2,7 @@
 
 ::
 
+    python -P benchmarks/join.py --template [--rows 20000 100000]
     python -P benchmarks/join.py [--texts FILE] [--repeat 5] [--thresholds 0.5 0.8] [--peer PYTHON] [--sample N]
 
 (``-P``: or a script of this folder could shadow a package.)
@@ -12,7 +13,11 @@ so that all see the same machine:
 
 - the join of ready shingle sets, with one thread and with two;
 - the join of new rows with all: a hundredth, and a tenth, of the rows at the end are new;
+- who goes, without the pairs of rows that go (`twins`), and whether it is who goes by all pairs;
 - what MinHash does instead: shingle sets with signatures and without (one thread), then its decision.
+
+``--template`` does so for pages of one template of 400 words: similar ones, with 3 words changed in each, and
+such that are mostly not similar enough, with 7.
 
 ``--peer`` is a Python that has SetSimilaritySearch. On every ``N``-th set both must find
 the same pairs.
@@ -37,7 +42,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dedup import MinHash
-from dedup.text.join import cost, join
+from dedup.select import Edges, first
+from dedup.text.join import Pairs, cost, join, twins
 from dedup.text.shingle import shingle_sets
 from dedup.text.signatures import sketches
 from lake.ids import content_ids
@@ -94,6 +100,48 @@ def ours(column: pa.ChunkedArray, sets: Any, thresholds: list[float], repeat: in
     print(f"the most memory so far, with texts and sets: {peak:.2f} GB")
 
 
+def going(pairs: Pairs, rows: int) -> tuple[list[int], list[int]]:
+    """Who goes, and for whom."""
+    edges = Edges(pairs.left, pairs.right, pairs.similarity, pairs.similarity)
+    chosen = first(edges, rows, pairs.similarity == 1.0)
+    return chosen.dropped.tolist(), chosen.twin.tolist()
+
+
+def walked(sets: Any, thresholds: list[float], repeat: int) -> None:
+    """Time the walk, and hold it to all pairs."""
+    addresses, sizes, _ = sets
+    print("| threshold | rows that go | one thread, s | two, s |")
+    print("|---|---|---|---|")
+    for threshold in thresholds:
+        found = going(twins(addresses, sizes, threshold), len(sizes))
+        assert found == going(join(addresses, sizes, threshold, threads=2), len(sizes)), "others go"
+        calls: dict[str, Callable[[], object]] = {
+            "one": lambda t=threshold: twins(addresses, sizes, t),
+            "two": lambda t=threshold: twins(addresses, sizes, t, threads=2),
+        }
+        took = rounds(calls, repeat)
+        print(f"| {threshold} | {len(found[0]):,} | {took['one']:.2f} | {took['two']:.2f} |", flush=True)
+
+
+def template(rows: int, changed: int, repeat: int) -> None:
+    """Time the walk over pages of 400 words, of which some are each page's own."""
+    draw = np.random.default_rng(0)
+    vocabulary, page = np.array([f"w{k}" for k in range(20_000)]), draw.integers(0, 20_000, 400)
+    texts = []
+    for _ in range(rows):
+        mine = page.copy()
+        mine[draw.integers(0, 400, changed)] = draw.integers(0, 20_000, changed)
+        texts.append(" ".join(vocabulary[mine]))
+    offsets, hashes = shingle_sets(pa.chunked_array([pa.array(texts)]))
+    sizes = np.diff(offsets)
+    addresses = hashes.ctypes.data + 4 * offsets[:-1].astype(np.uint64)
+    goes = len(twins(addresses, sizes, 0.8).left)
+    started = time.process_time()
+    took = rounds({"one": lambda: twins(addresses, sizes, 0.8)}, repeat)["one"]
+    spent = (time.process_time() - started) / repeat
+    print(f"| {rows:,} | {changed} | {goes:,} | {took:.2f} | {spent:.2f} |", flush=True)
+
+
 def minhash(column: pa.ChunkedArray, repeat: int) -> None:
     match = MinHash(threshold=0.8)
     table = pa.table({"_id": content_ids(column, None), "text": column})
@@ -144,16 +192,25 @@ def main() -> None:
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
     parser.add_argument("--peer")
     parser.add_argument("--sample", type=int, default=10)
+    parser.add_argument("--template", action="store_true")
+    parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 100_000])
     options = parser.parse_args()
     sys.path.append(str(Path(__file__).parent))  # behind the packages, which no script can shadow there
     import minhash as minhash_benchmark
 
     machine = f"{platform.machine()}, {minhash_benchmark.processor()}, {os.cpu_count()} cores"
     print(f"{machine}; Python {platform.python_version()}")
+    if options.template:
+        print("| pages | words changed | go | one thread, s | of it working, s |")
+        print("|---|---|---|---|---|")
+        for changed in (3, 7):
+            for rows in options.rows:
+                template(rows, changed, options.repeat)
+        return
     if options.texts.exists():
         column = pq.read_table(options.texts, columns=["text"]).column("text")
     else:
-        column = pa.chunked_array([pa.array(minhash_benchmark.texts(50))])
+        column = pa.chunked_array([minhash_benchmark.flask(50)])
         print("Flask documentation with small edits:", end=" ")
     offsets, hashes = shingle_sets(column)
     sizes = np.diff(offsets)
@@ -161,6 +218,7 @@ def main() -> None:
     print(f"{len(sizes):,} texts, {column.nbytes / 1e6:.1f} MB, {len(hashes):,} hashes")
     print(f"load {os.getloadavg()[0]:.1f}")
     ours(column, (addresses, sizes, hashes), options.thresholds, options.repeat)
+    walked((addresses, sizes, hashes), options.thresholds, options.repeat)
     minhash(column, options.repeat)
     if options.peer:
         peer(options.peer, hashes, offsets, options.sample, [t for t in options.thresholds if t >= 0.5])

@@ -138,6 +138,13 @@ class Match(Barrier):
         """Give the pairs to verify, and the rows of the largest bucket: see :func:`dedup.pairs.banded`."""
         return banded(corpus.keys, self.key_count, len(corpus), fresh=fresh, most=MOST, threads=threads)
 
+    def displaced(self, corpus: Corpus, fresh: npt.NDArray[np.bool_]) -> bool:  # noqa: ARG002
+        """Whether new rows take the place of earlier ones, of whose pairs some are candidates no more.
+
+        It is asked of a match without keys; of keys :mod:`dedup.pairs` says it.
+        """
+        return False
+
     def edges(
         self, corpus: Corpus, fresh: npt.NDArray[np.bool_] | None = None, threads: int | None = None
     ) -> Edges:
@@ -145,6 +152,14 @@ class Match(Barrier):
         threads = threads or cores()
         left, right, _ = self.candidates(corpus, fresh, threads)
         return self.verify(corpus, left, right, threads)
+
+    def twins(self, corpus: Corpus, threads: int | None = None) -> Edges:
+        """Find edges enough to decide at the threshold of this step: the decision is that of all edges.
+
+        Families, and a higher threshold, need all :meth:`edges`. They are given here too, where finding fewer
+        would save nothing.
+        """
+        return self.edges(corpus, None, threads)
 
     def resolve(self, sketches: Sequence[pa.Table]) -> pa.Table:
         """Decide who goes. See :mod:`dedup.select` for the rule.
@@ -162,7 +177,7 @@ class Match(Barrier):
         if not sketches:
             return STATE.empty_table()
         corpus = self.corpus([sketch.piece(each) for each in sketches])
-        return self.decide(corpus, self.edges(corpus))
+        return self.decide(corpus, self.twins(corpus))
 
     def corpus(self, pieces: Sequence[Piece]) -> Corpus:
         """Number the rows of some pieces in the keep order."""

@@ -152,10 +152,16 @@ class _Made:
     first: npt.NDArray[np.bool_]
     """Whether no row before it has the same ``_id``. Others go, and are not compared."""
     corpus: Corpus
-    edges: Edges
+
+    @cached_property
+    def edges(self) -> Edges:
+        """All verified pairs. Of a join they may be far more than it takes to decide: only who asks waits."""
+        return self.match.edges(self.corpus)
 
     def result(self, threshold: float) -> Result:
-        state = self.match.decide(self.corpus, self.edges, threshold)
+        decisive = self.match.joins and threshold == self.match.threshold
+        edges = self.match.twins(self.corpus) if decisive else self.edges
+        state = self.match.decide(self.corpus, edges, threshold)
         place = pc.index_in(self.unique.column("_id"), value_set=state.column("_id"))
         near = np.flatnonzero(place.is_valid().to_numpy())
         mask = self.first.copy()
@@ -217,7 +223,7 @@ def deduplicate(table: pa.Table | str | os.PathLike[str], match: Match) -> Resul
     columns = match.reads(source.schema)
     told, first, piece = _at_once(source, match) if columns is None else _in_batches(source, match, columns)
     corpus = match.corpus([piece])
-    return _Made(source, match, told, first, corpus, match.edges(corpus)).result(match.threshold)
+    return _Made(source, match, told, first, corpus).result(match.threshold)
 
 
 def _at_once(source: Source, match: Match) -> tuple[pa.Table, npt.NDArray[np.bool_], Piece]:

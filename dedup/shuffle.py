@@ -15,12 +15,13 @@ import pyarrow as pa
 from dedup.pairs import MOST
 from dedup.sketch import BAND, Piece
 
-__all__ = ["KEYS", "PAIRS", "meet", "scatter", "split"]
+__all__ = ["KEYS", "PAIRS", "carry", "distinct", "meet", "scatter", "split"]
 
 KEYS = pa.schema([("band", pa.int16()), ("key", pa.int64()), ("row", pa.int32())])
 """What is shuffled: ``row`` is the place of a row in keep order."""
 PAIRS = pa.schema([("left", pa.int32()), ("right", pa.int32())])
 
+_AT_ONCE = 1 << 22  # pairs that are made before those that come twice are left out
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: Fibonacci hashing
 
 
@@ -74,12 +75,38 @@ def meet(
     ends = np.r_[starts[1:], len(row)][: len(starts)].astype(np.int64)
     sizes = ends - starts
     stars = np.minimum(sizes, most)
-    room = int((stars * sizes - stars * (stars + 1) // 2).sum())
-    left, right = np.empty(room, np.int32), np.empty(room, np.int32)
+    room = np.cumsum(stars * sizes - stars * (stars + 1) // 2)
     none = np.empty((0, 0), np.int32)
-    found, _ = emit(none, 0, row, ends, most, np.empty(0, np.bool_), left, right)
-    pairs = np.unique(left[:found].astype(np.int64) << 32 | right[:found])
-    return (pairs >> 32).astype(np.int32), (pairs & 0xFFFFFFFF).astype(np.int32)
+    pairs, first = [np.empty(0, np.int64)], 0
+    while first < len(ends):
+        done = int(room[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(room, done + _AT_ONCE, side="right")))
+        size = int(room[last - 1]) - done
+        left, right = np.empty(size, np.int32), np.empty(size, np.int32)
+        some, low = row[starts[first] : ends[last - 1]], starts[first]
+        emit(none, 0, some, ends[first:last] - low, most, np.empty(0, np.bool_), left, right)
+        carry(pairs, left.astype(np.int64) << 32 | right)
+        first = last
+    once = pairs[0] if len(pairs) == 1 else distinct(np.concatenate(pairs))
+    return (once >> 32).astype(np.int32), (once & 0xFFFFFFFF).astype(np.int32)
+
+
+def distinct(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Give each value once, in order; the array is sorted in place, which takes half the time of a table."""
+    values.sort()
+    first = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return values[first]
+
+
+def carry(held: list[npt.NDArray[np.int64]], more: npt.NDArray[np.int64]) -> None:
+    """Add to values that are held in a few arrays, each of them once: joined like the carry of a counter.
+
+    What comes a hundred times, such as a pair with a hundred keys in common, is held a few times.
+    """
+    held.append(distinct(more))
+    while len(held) > 1 and 2 * len(held[-1]) >= len(held[-2]):
+        held.append(distinct(np.concatenate([held.pop(), held.pop()])))
 
 
 def split(

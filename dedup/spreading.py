@@ -26,7 +26,7 @@ from dedup import sketch as sketching
 from dedup.cluster import components
 from dedup.labels import strings
 from dedup.leaks import AnyMatch
-from dedup.match import Match
+from dedup.match import Match, number_edges
 from dedup.result import with_ids
 from dedup.select import Edges
 from dedup.sketch import Corpus
@@ -124,8 +124,13 @@ class Spread(Barrier):
         made = sketch.append_column(_LABEL, labels.filter(known)).append_column(GONE, gone.filter(known))
         return sketching.label(made, self.settings())
 
-    def resolve(self, sketches: Sequence[pa.Table]) -> pa.Table:
+    def resolve(self, sketches: Sequence[pa.Table], pairs: pa.Table | None = None) -> pa.Table:
         """Say which rows get which label, and from whom: a table of schema :data:`GIVEN`.
+
+        Args:
+            sketches: of all rows, in any order and cut in any way.
+            pairs: the verified pairs of these rows where they are known, of schema
+                :data:`dedup.match.EDGES`; they are found anew unless given.
 
         Raises:
             SchemaError: a sketch was made with other settings or by another version.
@@ -134,7 +139,8 @@ class Spread(Barrier):
         if not sketches:
             return GIVEN.empty_table()
         corpus = self.match.corpus([sketching.piece(each) for each in sketches])
-        return _resolved(corpus, self.match.edges(corpus), self)
+        edges = self.match.edges(corpus) if pairs is None else number_edges(corpus, pairs)
+        return _resolved(corpus, edges, self)
 
     def bind(self, state: pa.Table) -> Op:
         """Give the op that hands the labels out."""

@@ -34,7 +34,9 @@ _BLOCK = 1 << 20  # pairs that are compared at a time
 
 def brute(match: Match, corpus: Corpus, floor: float) -> Edges:
     """Compare all pairs by the exact comparison of the match, and give those that are similar to ``floor``."""
-    match = match.model_copy(update={"threshold": floor})
+    # The hyperplanes that a sketch has are those of the threshold that it was made for.
+    shape = {"bands": match.shape} if isinstance(match, Cosine) and not match.exact else {}
+    match = match.model_copy(update={"threshold": floor, **shape})
     count = len(corpus)
     found = Edges.none()
     step = max(1, _BLOCK // max(1, count))
@@ -104,10 +106,13 @@ def _likenesses(
         if (code ^ other_code).bit_count() > match.radius:
             out.append(0.0)
             continue
-        a, b = one.astype(np.float64), other.astype(np.float64)
-        grey = np.corrcoef(a[: SIDE * SIDE], b[: SIDE * SIDE])[0, 1]
-        colour = 1.0 - np.abs(a[SIDE * SIDE :] - b[SIDE * SIDE :]).mean() * 2.0 / 255.0
-        out.append(min(float(grey), float(colour)))
+        a, b = (
+            np.split(one.astype(np.float64), [SIDE * SIDE]),
+            np.split(other.astype(np.float64), [SIDE * SIDE]),
+        )
+        contrast = np.sqrt(b[0].std() / a[0].std())  # each is brought halfway to that of the other
+        colour = 1.0 - np.abs((a[1] - 128.0) * contrast - (b[1] - 128.0) / contrast).mean() / 255.0
+        out.append(min(float(np.corrcoef(a[0], b[0])[0, 1]), float(colour)))
     return np.array(out)
 
 

@@ -152,6 +152,12 @@ class PHash(Match):
         left, right = np.divmod(codes, max(len(corpus), 1))
         return left.astype(np.int32), right.astype(np.int32), largest
 
+    def displaced(self, corpus: Corpus, fresh: npt.NDArray[np.bool_]) -> bool:
+        """See :meth:`dedup.match.Match.displaced`: among the first of very many images with one hash."""
+        hashes = self._hashes(corpus)[:, 0]
+        crowded, _ = _crowded(hashes)
+        return bool(np.isin(hashes[fresh & ~crowded], hashes[crowded]).any())
+
     def verify(
         self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
     ) -> Edges:

@@ -15,7 +15,19 @@ from numba import types
 
 from lake.jit import kernel, values_at
 
-__all__ = ["fingerprints", "group", "index_count", "index_fill", "levels", "mark", "prefixes", "probe", "touch"]
+__all__ = [
+    "fingerprints",
+    "group",
+    "index_count",
+    "index_fill",
+    "levels",
+    "mark",
+    "prefixes",
+    "probe",
+    "shadows",
+    "touch",
+    "walk",
+]
 
 LEVELS = 256
 """Levels of frequency; level 0 is a hash that surely no other row has."""
@@ -392,3 +404,148 @@ def probe(
             one[pairs], two[pairs], similarity[pairs] = rank, other, value
             pairs += 1
     return one[:pairs].copy(), two[:pairs].copy(), similarity[:pairs].copy()
+
+
+# ---------------------------------------------------------------- who goes
+
+
+@kernel
+def shadows(addresses: Any, sizes: Any, low: Any, high: Any, out: Any) -> None:
+    """Fold each set into bits: each hash turns one over; ``out``: (rows, words), zero.
+
+    Of what two sets share the same bits are turned in both: so their shadows differ in no more bits than the
+    sets have hashes that the other one has not.
+    """
+    words = np.uint32(out.shape[1])
+    for row in range(low, high):
+        own = _hashes_at(np.uint64(addresses[row]), np.int64(sizes[row]))
+        for k in range(own.size):
+            mixed = np.uint32(own[k] * _SPREAD)
+            word = np.int64((np.uint64(mixed >> np.uint32(6)) * np.uint64(words)) >> np.uint64(26))
+            out[row, word] ^= np.uint64(1) << np.uint64(mixed & np.uint32(63))
+
+
+@kernel
+def _ones(value: Any) -> Any:
+    """Count bits; the compiler makes one instruction of it."""
+    value -= (value >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    value = (value & np.uint64(0x3333333333333333)) + ((value >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    value = (value + (value >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((value * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@kernel
+def _apart(x: Any, y: Any) -> Any:
+    """In how many bits two shadows differ."""
+    total = np.int64(0)
+    for k in range(x.size):
+        total += _ones(x[k] ^ y[k])
+    return total
+
+
+@kernel
+def _kept_candidates(
+    size: Any,
+    sizes: Any,
+    least: Any,
+    most: Any,
+    ratio: Any,
+    prefix: Any,
+    singles: Any,
+    length: Any,
+    heads: Any,
+    ends: Any,
+    entries: Any,
+    shift: Any,
+    seen: Any,
+    found: Any,
+) -> Any:
+    """Collect the indexed ranks, of ``least`` to ``most`` hashes, that share one of the prefix early enough."""
+    count, touched = 0, 0
+    for i in range(singles, length):
+        token = prefix[i]
+        slot = _slot(token, shift)
+        for e in range(heads[slot], ends[slot]):
+            other = np.int64(entries[e, 1])
+            if entries[e, 0] != token or seen[other]:
+                continue
+            seen[other] = True
+            touched += 1
+            found[found.size - touched] = other  # all that were seen, from the end
+            theirs = sizes[other]
+            if theirs < least or theirs > most:
+                continue
+            need = np.int64(np.ceil(ratio * (size + theirs)))
+            if min(size - i, theirs - np.int64(entries[e, 2])) >= need:
+                found[count] = other
+                count += 1
+    for k in range(touched):
+        seen[found[found.size - 1 - k]] = False
+    return count
+
+
+@kernel
+def walk(
+    addresses: Any,
+    sizes: Any,
+    threshold: Any,
+    ratio: Any,
+    least: Any,
+    most: Any,
+    prefix: Any,
+    offsets: Any,
+    singles: Any,
+    lengths: Any,
+    heads: Any,
+    entries: Any,
+    shift: Any,
+    shadow: Any,
+    twin: Any,
+    similarity: Any,
+) -> None:
+    """Find for each rank, in order, the first kept one that is similar; a rank without one is kept and indexed.
+
+    ``twin`` begins as -1. ``entries`` has room from ``heads[slot]`` on for all prefixes.
+    """
+    ends = heads[:-1].copy()
+    seen = np.zeros(sizes.size, np.bool_)
+    found = np.empty(2 * sizes.size, np.int32)
+    for rank in range(sizes.size):
+        size = sizes[rank]
+        own = _hashes_at(np.uint64(addresses[rank]), np.int64(size))
+        held = prefix[offsets[rank] :]
+        count = _kept_candidates(
+            size,
+            sizes,
+            least[rank],
+            most[rank],
+            ratio,
+            held,
+            singles[rank],
+            lengths[rank],
+            heads,
+            ends,
+            entries,
+            shift,
+            seen,
+            found,
+        )
+        if count > 1:
+            found[:count] = np.sort(found[:count])
+        for k in range(count):
+            other = np.int64(found[k])
+            need = np.int64(np.ceil(ratio * (size + sizes[other])))
+            if _apart(shadow[rank], shadow[other]) > size + sizes[other] - 2 * need:
+                continue
+            theirs = _hashes_at(np.uint64(addresses[other]), np.int64(sizes[other]))
+            common = _common(own, theirs, need)
+            if common >= 0 and common / (size + theirs.size - common) >= threshold:
+                twin[rank], similarity[rank] = other, common / (size + theirs.size - common)
+                break
+        if twin[rank] >= 0:
+            continue
+        for k in range(singles[rank], lengths[rank]):
+            slot = _slot(held[k], shift)
+            at = ends[slot]
+            ends[slot] = at + 1
+            entries[at, 0], entries[at, 1], entries[at, 2] = held[k], np.uint32(rank), np.uint32(k)

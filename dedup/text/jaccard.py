@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 from dedup import sketch as sketching
 from dedup.select import Edges
 from dedup.sketch import Corpus, Piece
-from dedup.text.join import cost, join
+from dedup.text.join import Pairs, cost, join, twins
 from dedup.text.match import TextMatch, shingle_column
 from dedup.text.shingle import SPEC, shingle_sets
 from lake.parallel import cores
@@ -28,7 +29,7 @@ class Jaccard(TextMatch):
     The same rows, the same similarity and the same rule as :class:`dedup.MinHash`, without its misses: a prefix
     filter (:mod:`dedup.text.join`) leaves out only pairs that cannot be similar. It needs the shingle sets of
     all texts at hand, in memory or in mapped files: about two thirds of the size of the texts. Of rows with
-    equal sets the edges name the first in keep order only.
+    equal sets the edges name the first in keep order only. To decide takes fewer pairs: see :meth:`twins`.
     """
 
     joins: ClassVar[bool] = True
@@ -95,8 +96,21 @@ class Jaccard(TextMatch):
         self, corpus: Corpus, fresh: npt.NDArray[np.bool_] | None = None, threads: int | None = None
     ) -> Edges:
         """See :meth:`dedup.match.Match.edges`."""
-        everyone = np.arange(len(corpus), dtype=np.int64)
-        [(places, sizes)], held = corpus.wide(everyone, "shingles")
-        found = join(places, sizes // 4, self.threshold, new=fresh, threads=threads or cores())
-        del held  # until here the addresses had to stay good
-        return Edges(found.left, found.right, found.similarity, found.similarity)
+        return _joined(
+            corpus,
+            lambda places, sizes: join(places, sizes, self.threshold, new=fresh, threads=threads or cores()),
+        )
+
+    def twins(self, corpus: Corpus, threads: int | None = None) -> Edges:
+        """See :meth:`dedup.match.Match.twins`: by a walk that makes no pair of two rows that go."""
+        return _joined(
+            corpus, lambda places, sizes: twins(places, sizes, self.threshold, threads=threads or cores())
+        )
+
+
+def _joined(corpus: Corpus, how: Callable[[npt.NDArray[np.uint64], npt.NDArray[np.int64]], Pairs]) -> Edges:
+    """Find pairs among the shingle sets of all rows."""
+    [(places, sizes)], held = corpus.wide(np.arange(len(corpus), dtype=np.int64), "shingles")
+    found = how(places, sizes // 4)
+    del held  # until here the addresses had to stay good
+    return Edges(found.left, found.right, found.similarity, found.similarity)

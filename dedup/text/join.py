@@ -17,6 +17,15 @@ that come first in one order of all hashes share one. With the rarest first, few
 - *position*: the first common hash must leave room for ``ceil(t / (1 + t) (|x| + |y|))`` in both sets;
 - *verification*: both sets are merged, for as long as that many can still be common.
 
+**Who goes** (:func:`twins`) takes less. Walking over the rows in order, one goes if a row that *stays* is
+similar (:mod:`dedup.select`). So it is looked up among those alone: a row that goes enters no index, and is
+compared with no later one. A hundred thousand similar pages are then as many comparisons with the first of
+them, where their pairs are five thousand million. Rows come in keep order here and not by size; so both
+prefixes have the length that either may need, ``|x| - ceil(t |x|) + 1``. Pages of one template that are *not*
+similar enough share prefixes all the same. So before two sets are merged their *shadows* are compared, 1,024
+bits of which each hash has turned one over (after Sandes, Teodoro and de Melo 2020, Bitmap Filter): where these
+differ in more bits than similar sets differ in hashes, nothing is to be merged.
+
 Each bound is lowered by a 10**12th before it is rounded up. Where the similarity, as a float64, reaches the
 threshold, the exact one is below it by no more than a few 10**16ths: no pair is lost to rounding.
 """
@@ -30,11 +39,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Pairs", "cost", "join"]
+__all__ = ["Pairs", "cost", "join", "twins"]
 
 _LESS = 1.0 - 1e-12
 _FEW = 16  # if at most one row of so many is new, it pays to sift the old ones (benchmarks/join.py)
 _SAMPLE = 16
+_SHADOW = 16  # words of 64 bits: enough to tell pages of one template apart, of up to about 2,000 words
 _MEASURED = 221.7e6  # bytes of text of benchmarks/join.py, and the seconds for them by threshold
 _COST = ((0.15, 11.4), (0.3, 6.0), (0.5, 1.86), (0.6, 1.16), (0.7, 0.79), (0.8, 0.54), (0.9, 0.48), (1.0, 0.47))
 _Ints = npt.NDArray[np.int64]
@@ -116,11 +126,7 @@ def join(
     Raises:
         ValueError: the threshold is out of range, or the arrays differ in length.
     """
-    if not 0.0 < threshold <= 1.0:
-        raise ValueError(f"a threshold of {threshold} is not above 0 and at most 1")
-    if len(addresses) != len(sizes) or (new is not None and len(new) != len(sizes)):
-        raise ValueError("addresses, sizes and new differ in length")
-    sizes = sizes.astype(np.int64, copy=False)
+    sizes = _checked(addresses, sizes, threshold, new)
     fresh = np.ones(len(sizes), np.bool_) if new is None else new.astype(np.bool_, copy=False)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         workers = _Workers(pool, max(1, threads))
@@ -132,13 +138,63 @@ def join(
             near = _near(sets, float(threshold), workers)
             rows, sets = rows[near], sets.take(near)
         low, high, similarity = _pairs(sets, float(threshold), workers)
-    star = np.flatnonzero((first >= 0) & (first != np.arange(len(sizes))))
-    star = star[fresh[star] | fresh[first[star]]]
-    left = np.concatenate([np.minimum(rows[low], rows[high]), first[star]])
-    right = np.concatenate([np.maximum(rows[low], rows[high]), star])
-    similarity = np.concatenate([similarity, np.ones(len(star))])
-    order = np.argsort((left << 32) | right)
-    return Pairs(left[order], right[order], similarity[order])
+    copies = _copies(first)
+    copies = copies[fresh[copies] | fresh[first[copies]]]
+    x, y = rows[low], rows[high]
+    return _with_stars(np.minimum(x, y), np.maximum(x, y), similarity, copies, first)
+
+
+def twins(
+    addresses: npt.NDArray[np.uint64],
+    sizes: npt.NDArray[np.int64],
+    threshold: float,
+    *,
+    threads: int = 1,
+) -> Pairs:
+    """Find of each row that goes the first row that stays and is similar: enough to select by, and to say why.
+
+    >>> sets = np.array([1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3, 6], np.uint32)
+    >>> starts = np.uint64(sets.ctypes.data) + np.array([0, 16, 32], np.uint64)
+    >>> found = twins(starts, np.array([4, 4, 4]), 0.6)
+    >>> found.left.tolist(), found.right.tolist()
+    ([0, 0], [1, 2])
+
+    Rows 1 and 2 are as similar, but both go.
+
+    Args:
+        addresses: as :func:`join` takes them, in keep order.
+        sizes: how many hashes they are.
+        threshold: above 0, at most 1.
+        threads: the result does not depend on it. The walk itself takes one.
+
+    Returns:
+        Some of the pairs of :func:`join`: of each representative at most one, and the stars of equal sets.
+        :func:`dedup.select.first` makes of them what it makes of all.
+
+    Raises:
+        ValueError: the threshold is out of range, or the arrays differ in length.
+    """
+    from dedup.text import _join_kernels as kernels
+
+    sizes = _checked(addresses, sizes, threshold)
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        workers = _Workers(pool, max(1, threads))
+        first = _representatives(addresses, sizes, workers)
+        rows = np.flatnonzero(first == np.arange(len(sizes)))
+        sets = _Sets(addresses[rows].astype(np.uint64, copy=False), sizes[rows], np.ones(len(rows), np.bool_))
+        least = _up(threshold, sets.sizes)
+        most = np.floor(sets.sizes / (threshold * _LESS)).astype(np.int64)
+        lengths = sets.sizes - least + 1
+        prefixes = _prefixes(sets, lengths, workers)
+        heads, entries, shift = _room(prefixes, lengths, workers)
+        shadow = _shadows(sets, workers)
+    twin, similarity = np.full(len(rows), -1, np.int64), np.empty(len(rows))
+    kernels.walk(
+        *(sets.addresses, sets.sizes, threshold, threshold / (1.0 + threshold) * _LESS, least, most),
+        *(*prefixes, heads, entries, shift, shadow, twin, similarity),
+    )
+    goes = np.flatnonzero(twin >= 0)
+    return _with_stars(rows[twin[goes]], rows[goes], similarity[goes], _copies(first), first)
 
 
 def cost(bytes_of_text: float, threshold: float) -> float:
@@ -157,6 +213,34 @@ def cost(bytes_of_text: float, threshold: float) -> float:
     """
     thresholds, seconds = zip(*_COST, strict=True)
     return bytes_of_text / _MEASURED * float(np.exp(np.interp(threshold, thresholds, np.log(seconds))))
+
+
+def _checked(
+    addresses: npt.NDArray[np.uint64],
+    sizes: npt.NDArray[np.int64],
+    threshold: float,
+    new: npt.NDArray[np.bool_] | None = None,
+) -> _Ints:
+    if not 0.0 < threshold <= 1.0:
+        raise ValueError(f"a threshold of {threshold} is not above 0 and at most 1")
+    if len(addresses) != len(sizes) or (new is not None and len(new) != len(sizes)):
+        raise ValueError("addresses, sizes and new differ in length")
+    return sizes.astype(np.int64, copy=False)
+
+
+def _copies(first: _Ints) -> _Ints:
+    """The rows with the set of an earlier one."""
+    return np.flatnonzero((first >= 0) & (first != np.arange(len(first))))
+
+
+def _with_stars(
+    left: _Ints, right: _Ints, similarity: npt.NDArray[np.float64], copies: _Ints, first: _Ints
+) -> Pairs:
+    """Add the pairs of copies with their representatives, and sort."""
+    left, right = np.concatenate([left, first[copies]]), np.concatenate([right, copies])
+    similarity = np.concatenate([similarity, np.ones(len(copies))])
+    order = np.argsort((left << 32) | right)
+    return Pairs(left[order], right[order], similarity[order])
 
 
 class _Workers(NamedTuple):
@@ -281,26 +365,59 @@ def _index(prefixes: _Prefixes, lengths: _Ints, ranks: _Ints, workers: _Workers)
     from dedup.text import _join_kernels as kernels
 
     hashes, offsets, singles, looked_up = prefixes
-    entries = int(np.maximum(lengths - singles, 0).sum())
-    bits = min(31, max(4, entries.bit_length() - 1))
-    slots, shift = 1 << bits, 32 - bits
+    slots, shift = _slots(prefixes, lengths)
     marks = np.zeros(0, np.bool_)
     if len(ranks) < len(lengths):
         marks = np.zeros(slots, np.bool_)
         kernels.mark(hashes, offsets, singles, looked_up, ranks, shift, marks)
+    index = _room(prefixes, lengths, workers, marks)
+
+    def fill(low: int, high: int) -> None:
+        kernels.index_fill(
+            hashes, offsets, singles, lengths, shift, marks, low, high, index.heads, index.entries
+        )
+
+    workers.each(fill, _even(slots, workers.number))
+    return index
+
+
+def _room(
+    prefixes: _Prefixes, lengths: _Ints, workers: _Workers, marks: npt.NDArray[np.bool_] | None = None
+) -> _Index:
+    """Make an index with room for the first ``lengths`` hashes of each prefix, in marked slots or in all."""
+    from dedup.text import _join_kernels as kernels
+
+    hashes, offsets, singles, _ = prefixes
+    slots, shift = _slots(prefixes, lengths)
+    some = np.zeros(0, np.bool_) if marks is None else marks
     heads = np.zeros(slots + 1, np.int64)
 
     def count(low: int, high: int) -> None:
-        kernels.index_count(hashes, offsets, singles, lengths, shift, marks, low, high, heads)
-
-    def fill(low: int, high: int) -> None:
-        kernels.index_fill(hashes, offsets, singles, lengths, shift, marks, low, high, heads, table)
+        kernels.index_count(hashes, offsets, singles, lengths, shift, some, low, high, heads)
 
     workers.each(count, _even(slots, workers.number))
     np.cumsum(heads, out=heads)
-    table = np.empty((int(heads[-1]), 3), np.uint32)
-    workers.each(fill, _even(slots, workers.number))
-    return _Index(heads, table, shift)
+    return _Index(heads, np.empty((int(heads[-1]), 3), np.uint32), shift)
+
+
+def _shadows(sets: _Sets, workers: _Workers) -> npt.NDArray[np.uint64]:
+    """Fold the sets into a few bits, see :func:`dedup.text._join_kernels.shadows`."""
+    from dedup.text import _join_kernels as kernels
+
+    shadow = np.zeros((len(sets.sizes), _SHADOW), np.uint64)
+
+    def fold(low: int, high: int) -> None:
+        kernels.shadows(sets.addresses, sets.sizes, low, high, shadow)
+
+    workers.each(fold, _parts(sets.sizes, workers.number))
+    return shadow
+
+
+def _slots(prefixes: _Prefixes, lengths: _Ints) -> tuple[int, int]:
+    """Choose how many slots an index has, and the shift of a hash to its slot."""
+    entries = int(np.maximum(lengths - prefixes.singles, 0).sum())
+    bits = min(31, max(4, entries.bit_length() - 1))
+    return 1 << bits, 32 - bits
 
 
 def _up(share: float, sizes: _Ints) -> _Ints:

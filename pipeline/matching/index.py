@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -174,21 +174,47 @@ class Index:
 
         return Stored(read, wide, part.rows)
 
+    def whole(self, source: Part) -> pa.Table:
+        """The sketches of a source part that is indexed, all of them, as :meth:`write` was given them.
+
+        Raises:
+            LakeError: they are gone.
+            SchemaError: see :meth:`read`.
+        """
+        if (found := self.find(source)) is None:
+            raise LakeError(
+                "a part of the index is gone", where=f"{self.bands}: {source.path}", hint="run again"
+            )
+        head = self.read(found[0]).head
+        wide = pa.concat_tables(self.lake.table(self.sketches).read_part(found[1]))
+        for name in wide.schema.names:
+            head = head.append_column(wide.schema.field(name), wide.column(name))
+        return head
+
     def pairs(self) -> pa.Table:
         """The stored pairs."""
         table = self.lake.table(self.edges)
         return table.to_table().cast(EDGES) if table.exists else EDGES.empty_table()
 
-    def compare(self, pieces: Sequence[Piece], new: Sequence[bool], known: Known) -> tuple[pa.Table, bool]:
-        """Find all verified pairs of the pieces, with as little comparing as will do.
+    def stored(self) -> list[Part]:
+        """The parts of the table of pairs."""
+        table = self.lake.table(self.edges)
+        return table.parts() if table.exists else []
+
+    def compare(
+        self, pieces: Sequence[Piece], new: Sequence[bool], known: Known, *, anew: bool = True
+    ) -> tuple[pa.Table, bool] | None:
+        """Find all verified pairs of the pieces, with as little comparing as will do, in this process.
 
         Args:
             pieces: of all source parts.
             new: which of them are not in the index yet.
             known: what is.
+            anew: whether all may be compared with all, where the new ones alone will not do.
 
         Returns:
-            A table of schema :data:`dedup.match.EDGES`, and whether the stored ones are among them unchanged.
+            A table of schema :data:`dedup.match.EDGES`, and whether the stored ones are among them unchanged;
+            None where all have to be compared with all and may not.
         """
         match = self.match
         if not pieces:
@@ -199,23 +225,40 @@ class Index:
         before = self.pairs()
         if not any(new) and not known.stale:
             return before, True
-        if not known.stale and (added := self._added(pieces, new, before)) is not None:
+        if not known.stale and (added := self.added(pieces, new, before)) is not None:
             return pa.concat_tables([before, added]), True
+        if not anew:
+            return None
         return self._anew(pieces, new, before, complete=not known.stale), False
 
-    def _added(self, pieces: Sequence[Piece], new: Sequence[bool], before: pa.Table) -> pa.Table | None:
+    def added(
+        self,
+        pieces: Sequence[Piece],
+        new: Sequence[bool],
+        before: pa.Table,
+        most: Callable[[int], bool] = lambda _: True,
+    ) -> pa.Table | None:
         """The pairs with a new row; None where new rows are among the first of a crowded bucket.
 
         There they take the place of earlier ones, of whose pairs some are candidates no more.
+
+        Args:
+            pieces: of all source parts.
+            new: which of them are not in the index yet.
+            before: pairs whose rows are taken too, for :meth:`decide`.
+            most: whether so many rows can be compared here; None is given where they cannot.
         """
         match = self.match
         if match.joins or not match.key_count:
             corpus = Corpus(pieces, match.keep)
             fresh = self._fresh(pieces, new)[corpus.order]
+            if match.displaced(corpus, fresh):
+                return None
             return name_edges(corpus, match.edges(corpus, fresh))
         heads = [each.head for each, fresh in zip(pieces, new, strict=True) if fresh]
         sieves = [Sieve(keys_of(heads, band)[0]) for band in range(match.key_count)]
-        pick(pieces, sieves, _named(before), cores())
+        if not pick(pieces, sieves, _named(before), cores(), most):
+            return None
         some = [each.touched() if isinstance(each, Stored) else each for each in pieces]
         corpus = Corpus(some, match.keep)
         fresh = self._fresh(some, new)[corpus.order]

@@ -24,29 +24,40 @@ import pyarrow as pa
 
 from dedup.match import EDGES, Match, name_edges
 from dedup.select import Edges
-from dedup.shuffle import meet, scatter, split
+from dedup.shuffle import distinct, meet, scatter, split
 from dedup.sketch import Corpus, Piece, piece
 from lake.lake import Lake, Part, Scratch
 from pipeline.stages.context import Context
 
-__all__ = ["IN_PROCESS", "Shuffle", "batch_of", "edges_of", "fits", "shuffled"]
+__all__ = ["IN_PROCESS", "Shuffle", "batch_of", "edges_of", "fits", "ordered", "shuffled", "verified"]
 
 IN_PROCESS = "GRISTMILL_IN_PROCESS_ROWS"
-"""The environment variable with the most rows that one process compares; by default what fits its memory."""
+"""The environment variable with the most rows that one process compares, and the most stored pairs that it
+holds; by default what fits its memory."""
 
 _BYTES = 200  # of a row, and a few for each of its keys: benchmarks/results/incremental.md
 _BYTES_A_KEY = 16
+_BYTES_A_PAIR = 280  # of a stored pair
+_SETS = 2  # times the bytes of the sets: they should be in memory, and the join takes as much
 _SHARE = 0.4  # of the memory that is free
 _EDGES = pa.schema(
     [("left", pa.int32()), ("right", pa.int32()), ("exact", pa.float64()), ("estimated", pa.float64())]
 )
 
 
-def fits(rows: int, bands: int) -> bool:
-    """Whether one process can compare so many rows: the same pairs come out of it, sooner."""
+def fits(rows: int, bands: int, pairs: int = 0, sets: int = 0) -> bool:
+    """Whether one process can compare so many rows: the same pairs come out of it, sooner.
+
+    Args:
+        rows: that are compared.
+        bands: keys of a row.
+        pairs: that are stored, and are at hand with them.
+        sets: bytes of sets that are joined.
+    """
     if (most := os.environ.get(IN_PROCESS)) is not None:
-        return rows <= int(most)
-    return rows * (_BYTES + bands * _BYTES_A_KEY) < _SHARE * _free()
+        return max(rows, pairs) <= int(most)
+    held = rows * (_BYTES + bands * _BYTES_A_KEY) + pairs * _BYTES_A_PAIR + _SETS * sets
+    return held < _SHARE * _free()
 
 
 def _free() -> int:
@@ -81,6 +92,7 @@ class Shuffle:
         names: of the sketches of all rows, in the scratch.
         edges: the table of verified pairs.
         rows: of all sketches.
+        tag: tells its files from those of other passes over the same match.
     """
 
     lake: Lake
@@ -90,6 +102,7 @@ class Shuffle:
     names: tuple[str, ...]
     edges: str
     rows: int
+    tag: str = ""
 
     @property
     def heaps(self) -> int:
@@ -113,7 +126,7 @@ class Shuffle:
 
     def file(self, what: str, number: int) -> str:
         """The name of a file of a pass."""
-        return f"{self.at}-{what}-{number}.arrow"
+        return f"{self.at}-{self.tag}{what}-{number}.arrow"
 
     def __getstate__(self) -> dict[str, object]:
         """What travels: not the mapped files."""
@@ -161,9 +174,9 @@ def _verify(task: _Task) -> Part | None:
         np.concatenate([batch.column(side).to_numpy() for batch in batches]).astype(np.int64)
         for side in ("left", "right")
     )
-    once = np.unique(left << 32 | right)
+    once = distinct(left << 32 | right)
     left, right = once >> 32, once & 0xFFFFFFFF
-    used = np.unique(np.concatenate([left, right]))
+    used = distinct(np.concatenate([left, right]))
     corpus = work.corpus(used)
     x, y = (np.searchsorted(used, side).astype(np.int32) for side in (left, right))
     edges = work.match.verify(corpus, x, y, 1)
@@ -171,7 +184,7 @@ def _verify(task: _Task) -> Part | None:
     if len(edges):
         part = work.lake.write_part(work.edges, staged, [name_edges(corpus, edges)], EDGES)
     placed = Edges(used[edges.left], used[edges.right], edges.exact, edges.estimated)
-    found = np.unique(np.concatenate([placed.left, placed.right])).astype(np.int32)
+    found = distinct(np.concatenate([placed.left, placed.right])).astype(np.int32)
     scratch.write_arrow(ends, pa.table({"row": found}))
     scratch.write_batches(name, [batch_of(placed)])
     return part
@@ -192,19 +205,30 @@ def shuffled(context: Context, work: Shuffle, title: str) -> tuple[Part, ...]:
     Returns:
         The pairs by ``_id``, staged as parts of the table of pairs.
     """
+    ordered(context, work, title)
     counts = [each.head.num_rows for each in work.pieces]
+    starts = np.cumsum([0, *counts])[:-1].tolist()
+    tasks = [_Task(work, n, count, start) for n, (count, start) in enumerate(zip(counts, starts, strict=True))]
+    context.gather(f"{title}, keys", _scatter, tasks, _rows)
+    blocks = [_Task(work, number, work.rows) for number in range(work.heaps)]
+    context.gather(f"{title}, buckets", _meet, blocks, _rows)
+    return verified(context, work, title)
+
+
+def verified(context: Context, work: Shuffle, title: str) -> tuple[Part, ...]:
+    """The last pass of :func:`shuffled`: compare what ``met``, block by block."""
+    blocks = [_Task(work, number, work.rows) for number in range(work.heaps)]
+    return tuple(part for part in context.gather(f"{title}, pairs", _verify, blocks, _rows) if part)
+
+
+def ordered(context: Context, work: Shuffle, title: str) -> None:
+    """Number the rows in keep order: see ``order`` in :func:`shuffled`."""
     if not work.scratch.exists(name := work.file("order", 0)):
         with context.step(f"{title}, order"):
             corpus = Corpus(work.pieces, work.match.keep)
             # Rows that come twice have no place: they stand at the end of `row`, where nobody looks.
             row = np.r_[corpus.order, np.flatnonzero(corpus.position < 0)].astype(np.int32)
             work.scratch.write_arrow(name, pa.table({"position": corpus.position, "row": row}))
-    starts = np.cumsum([0, *counts])[:-1].tolist()
-    tasks = [_Task(work, n, count, start) for n, (count, start) in enumerate(zip(counts, starts, strict=True))]
-    context.gather(f"{title}, keys", _scatter, tasks, _rows)
-    blocks = [_Task(work, number, work.rows) for number in range(work.heaps)]
-    context.gather(f"{title}, buckets", _meet, blocks, _rows)
-    return tuple(part for part in context.gather(f"{title}, pairs", _verify, blocks, _rows) if part)
 
 
 def _rows(task: _Task, _: object) -> int:

@@ -6,12 +6,15 @@ passes is compared exactly.
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Ids", "Keys", "Rows", "Sieve"]
+__all__ = ["Ids", "Keys", "Rows", "Sieve", "bits_for", "codes", "mark", "passed"]
 
 Keys = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
@@ -19,6 +22,35 @@ Rows = npt.NDArray[np.int64]
 _BITS = 1 << 16  # the fewest of a sieve
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio: spreads the few bits of a digit
 _ID_BYTES = 32
+_HEX = re.compile("[0-9a-f]{32}")
+_NONE = 255
+_DIGITS = np.full(256, _NONE, np.uint8)
+_DIGITS[[*b"0123456789abcdef"]] = np.arange(16)
+
+
+def bits_for(keys: int, each: int) -> int:
+    """The bytes of a table of bits for so many keys, with ``each`` to twice as many bits for one.
+
+    >>> bits_for(100_000, 8)
+    131072
+    """
+    return max(_BITS, 1 << (each * keys).bit_length()) // 8
+
+
+def mark(keys: Keys, bits: npt.NDArray[np.uint8]) -> None:
+    """Set a bit for each key, in a table of :func:`bits_for` bytes."""
+    from dedup import _pair_kernels
+
+    _pair_kernels.mark(keys, bits)
+
+
+def passed(keys: Keys, bits: npt.NDArray[np.uint8]) -> Rows:
+    """The places of the keys whose bit is set."""
+    from dedup import _pair_kernels
+
+    hit = np.empty(len(keys), np.bool_)
+    _pair_kernels.probe(keys, bits, hit)
+    return np.flatnonzero(hit)
 
 
 class Sieve:
@@ -29,10 +61,8 @@ class Sieve:
     """
 
     def __init__(self, keys: Keys) -> None:
-        from dedup._pair_kernels import mark
-
         self._keys = np.unique(keys)
-        self._bits = np.zeros(max(_BITS, 1 << (64 * len(keys)).bit_length()) // 8, np.uint8)
+        self._bits = np.zeros(bits_for(len(keys), 64), np.uint8)
         mark(self._keys, self._bits)
 
     def find(self, keys: Keys) -> Rows:
@@ -41,16 +71,12 @@ class Sieve:
 
     def match(self, keys: Keys) -> tuple[Rows, Rows]:
         """The places of those keys that are among the few, and which of the few (ascending) each is."""
-        from dedup._pair_kernels import probe
-
         if not len(self._keys):
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        hit = np.empty(len(keys), np.bool_)
-        probe(keys, self._bits, hit)
-        passed = np.flatnonzero(hit)
-        place = np.minimum(np.searchsorted(self._keys, keys[passed]), len(self._keys) - 1)
-        same = self._keys[place] == keys[passed]
-        return passed[same], place[same]
+        found = passed(keys, self._bits)
+        place = np.minimum(np.searchsorted(self._keys, keys[found]), len(self._keys) - 1)
+        same = self._keys[place] == keys[found]
+        return found[same], place[same]
 
 
 class Ids:
@@ -104,3 +130,39 @@ def _mixed(words: Keys) -> Keys:
     """64 bits of each id: a hexadecimal digit has only four in a byte."""
     mixed = (words[:, 0] * _ODD ^ words[:, 1]) * _ODD
     return mixed ^ mixed >> np.uint64(32)
+
+
+def codes(column: pa.ChunkedArray) -> tuple[Keys, Keys]:
+    """128 bits of each id, in two halves, of which the first is mixed: equal ones are equal ids.
+
+    Of an id as content hashes are written, 32 hexadecimal digits, they are the digits themselves; of another
+    one its BLAKE2b digest, which is what an ``_id`` is anyway.
+    """
+    halves = [np.empty((0, 2), np.uint64), *(_halves(chunk) for chunk in column.chunks)]
+    high, low = np.concatenate(halves).T
+    mixed = high * _ODD ^ low
+    return mixed ^ mixed >> np.uint64(32), high
+
+
+def _halves(ids: pa.Array) -> Keys:
+    if (packed := _packed(ids)) is not None:
+        return packed
+    values = ids.to_pylist()
+    digests = [hashlib.blake2b(each.encode(), digest_size=16).digest() for each in values]
+    found = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2).astype(np.uint64)
+    regular = np.array([_HEX.fullmatch(each) is not None for each in values], np.bool_)
+    if (packed := _packed(ids.filter(pa.array(regular)))) is not None:
+        found[regular] = packed
+    return found
+
+
+def _packed(ids: pa.Array) -> Keys | None:
+    """The 128 bits that 32 hexadecimal digits say, in two halves; None where other ids are among them."""
+    if (words := _words(ids)) is None:
+        return None
+    digits = words.view(np.uint8)
+    values = _DIGITS[digits].reshape(-1, 2, 8, 2)
+    if (values == _NONE).any():
+        return None
+    found: Keys = (values[..., 0] << 4 | values[..., 1]).reshape(-1, 16).view(">u8").astype(np.uint64)
+    return found

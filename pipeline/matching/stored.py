@@ -91,9 +91,34 @@ def some_of(piece: Piece) -> pa.Table:
     return piece.some if isinstance(piece, Stored) else piece.head
 
 
-def pick(pieces: Sequence[Piece], sieves: Sequence[Sieve], named: pa.ChunkedArray, threads: int) -> None:
-    """Take from all pieces that lie in the lake."""
+def pick(
+    pieces: Sequence[Piece],
+    sieves: Sequence[Sieve],
+    named: pa.ChunkedArray,
+    threads: int,
+    most: Callable[[int], bool] = lambda _: True,
+) -> bool:
+    """Take from all pieces that lie in the lake.
+
+    Args:
+        pieces: those that are at hand are left as they are, and count.
+        sieves: for the keys of each band.
+        named: ids of rows that are taken too.
+        threads: how many to use.
+        most: whether so many rows may be held.
+
+    Returns:
+        Whether they may; otherwise not all were taken.
+    """
     few = Ids(named)
     stored = [each for each in pieces if isinstance(each, Stored)]
+    held = [each.head.num_rows for each in pieces if not isinstance(each, Stored)]
+
+    def take(each: Stored) -> None:
+        if most(sum(held)):
+            each.pick(sieves, few)
+            held.append(each.some.num_rows)
+
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda each: each.pick(sieves, few), stored))
+        list(pool.map(take, stored))
+    return most(sum(held))

@@ -25,7 +25,7 @@ from pipeline.stages.emitted import Emitted, StepCount, by_rule, ledger_part
 if TYPE_CHECKING:
     from pipeline.stages.stage import Stage
 
-__all__ = ["Task", "emit", "ops_of", "rows_of", "size_of", "sketch", "survey"]
+__all__ = ["Task", "emit", "ops_of", "rows_of", "size_of", "sketch", "survey", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,18 @@ def sketch(task: Task) -> tuple[str, tuple[Part, Part]]:
     whole = pa.concat_tables(sketches)
     scratch.write_arrow(name, whole)
     return name, index.write(task.part, whole)
+
+
+def unpack(task: Task) -> str:
+    """Lay the sketches of a part that is indexed out as :func:`sketch` does; gives the name in the scratch."""
+    scratch = task.lake.scratch(task.key)
+    name = f"{task.upto}-{task.name}.arrow"
+    if not scratch.exists(name):
+        index = task.stage.index(task.lake, task.upto, task.code)
+        if index is None:
+            raise AssertionError  # who calls has made sure
+        scratch.write_arrow(name, index.whole(task.part))
+    return name
 
 
 def survey(task: Task) -> str:

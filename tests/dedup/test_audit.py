@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from itertools import combinations
 
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
 
 from dedup import MinHash, PHash
 from dedup.audit import Audit, Sampler, Share, audit, sampling
@@ -324,6 +326,16 @@ def test_embeddings(exact: bool) -> None:
     assert 0 < len(drawn(match, [table], 30)) == 30
 
 
+def test_embeddings_with_the_hyperplanes_that_the_step_chooses() -> None:
+    """Those of half the threshold would be others than the sketch has."""
+    draw = np.random.default_rng(2)
+    first = draw.normal(size=(40, 32))
+    both = np.concatenate([first, first + 0.01 * draw.normal(size=(40, 32))])
+    table = pa.table({"_id": [f"{i:032x}" for i in range(80)], "embedding": both.tolist()})
+    found = audit(table, Cosine())
+    assert found.recall.of == found.recall.hits == found.precision.hits == 40
+
+
 # ---------------------------------------------------------------- how it is told
 
 
@@ -348,3 +360,19 @@ def test_json_words_and_html_tell_the_same(told: Audit) -> None:
 def test_no_record_is_shown(told: Audit) -> None:
     for text in (told.render(), told._repr_html_(), repr(told), json.dumps(told.to_dict())):
         assert "w0x1" not in text
+
+
+def test_what_is_dropped_for_its_colours_is_compared_as_the_match_compares_it() -> None:
+    """JPEG moves the colours of small pictures; where the contrast is another, they are brought to one."""
+    draw = np.random.default_rng(3)
+    images = []
+    for _ in range(12):
+        small = Image.fromarray(draw.integers(40, 200, (6, 6, 3), dtype=np.uint8))
+        picture = small.resize((40, 40), Image.Resampling.BICUBIC)
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=60)
+        images += [picture, Image.open(file), ImageEnhance.Contrast(picture).enhance(0.7)]
+    blobs = [encode(np.asarray(each)) for each in images]
+    found = audit(pa.table({"image": blobs}), PHash(crops=False, threshold=0.97))
+    assert found.precision.of > 12
+    assert found.precision.hits == found.precision.of

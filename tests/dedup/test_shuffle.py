@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dedup import shuffle
 from dedup.pairs import banded
 from dedup.shuffle import meet, scatter, split
 from dedup.sketch import Piece, band_columns
@@ -20,9 +22,10 @@ from dedup.sketch import Piece, band_columns
     st.sampled_from([1, 2, 32]),
     st.lists(st.integers(0, 40), max_size=3),
     st.integers(0, 2**32 - 1),
+    st.sampled_from([1, 7, 1 << 22]),
 )
 def test_scattered_keys_meet_in_the_pairs_of_one_process(
-    shape: tuple[int, int, int], most: int, cuts: list[int], seed: int
+    shape: tuple[int, int, int], most: int, cuts: list[int], seed: int, at_once: int
 ) -> None:
     bands, rows, heaps = shape
     rng = np.random.default_rng(seed)
@@ -41,7 +44,8 @@ def test_scattered_keys_meet_in_the_pairs_of_one_process(
         heaped.append(scatter(Piece(head, lambda some: (pa.table({}), some)), position[low:high], bands, heaps))
     found = set()
     for heap in range(heaps):
-        left, right = meet([batches[heap] for batches in heaped], most)
+        with mock.patch.object(shuffle, "_AT_ONCE", at_once):
+            left, right = meet([batches[heap] for batches in heaped], most)
         for block in split(left, right, rows, 3):
             found |= set(zip(block.column("left").to_pylist(), block.column("right").to_pylist(), strict=True))
     assert found == set(zip(wanted.left.tolist(), wanted.right.tolist(), strict=True))

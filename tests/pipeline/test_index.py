@@ -284,6 +284,32 @@ def test_pictures_that_come_in_batches(tmp_path: Path, match: Match) -> None:
     assert kept.run().num_rows == 24
 
 
+def test_a_picture_that_comes_before_others_of_its_hash_is_compared_as_in_one_run(tmp_path: Path) -> None:
+    """Pictures of one grey and many colours have one hash: the first 32 of them stand for the others."""
+    rng = np.random.default_rng(0)
+    grey = rng.integers(60, 180, (8, 8)).repeat(8, axis=0).repeat(8, axis=1)
+
+    def picture(red: int) -> bytes:
+        green = -round(19595 * red / 38470)
+        file = io.BytesIO()
+        Image.fromarray(np.stack([grey + red, grey + green, grey], axis=2).astype(np.uint8)).save(file, "PNG")
+        return file.getvalue()
+
+    def part(numbers: range, reds: list[int]) -> pa.Table:
+        ids = [f"{number:032x}" for number in numbers]
+        return pa.table({"_id": ids, "image": pa.array(map(picture, reds), pa.binary())})
+
+    kept = Kept(tmp_path, PHash(crops=False, keep=("_id",)))
+    kept.live["a.parquet"] = part(range(1, 34), [*range(-60, 2, 2), 60, 60])
+    assert kept.run().equals(kept.anew())
+    kept.live["b.parquet"] = part(range(34, 35), [-60])  # behind the first 32: nothing else changes
+    assert kept.run().equals(kept.anew())
+    assert kept.compared == [False, True]
+    kept.live["c.parquet"] = part(range(1), [-1])
+    assert kept.run().equals(kept.anew())
+    assert kept.compared == [False, True, False]
+
+
 def test_maintenance_of_the_whole_lake_leaves_the_index_with_its_parts(corpus: Path) -> None:
     run(corpus)
     lake = Lake(str(corpus / "lake"))

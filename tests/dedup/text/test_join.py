@@ -13,9 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dedup.select import Edges, first
 from dedup.text import _join_kernels as kernels
 from dedup.text import join as joining
-from dedup.text.join import Pairs, cost, join
+from dedup.text.join import Pairs, cost, join, twins
 
 Triples = list[tuple[int, int, float]]
 
@@ -256,3 +257,84 @@ def test_a_lower_threshold_and_more_text_cost_more() -> None:
     costs = [cost(1e9, threshold) for threshold in BORDERS]
     assert costs == sorted(costs, reverse=True)
     assert 0 < costs[-1] < cost(3e9, 1.0)
+
+
+# ---------------------------------------------------------------- who goes
+
+
+def selected(found: Pairs, count: int) -> list[tuple[int, int, float]]:
+    edges = Edges(found.left, found.right, found.similarity, found.similarity)
+    chosen = first(edges, count, found.similarity == 1.0)
+    exact = found.similarity[chosen.edge]
+    return list(zip(chosen.dropped.tolist(), chosen.twin.tolist(), exact.tolist(), strict=True))
+
+
+def by_the_rule(sets: Sequence[set[int]], threshold: float) -> list[tuple[int, int, float]]:
+    """Walk in keep order, and compare with all that stay: the rule, in its own words."""
+    kept: list[int] = []
+    out = []
+    for row, own in enumerate(sets):
+        alike = ((k, len(own & sets[k]) / len(own | sets[k])) for k in kept if own and sets[k])
+        twin = next(((k, similarity) for k, similarity in alike if similarity >= threshold), None)
+        if twin is None:
+            kept.append(row)
+        else:
+            out.append((row, *twin))
+    return out
+
+
+@given(families(), st.one_of(st.sampled_from(BORDERS), st.floats(0.001, 1.0)), st.sampled_from([1, 2]))
+@settings(max_examples=200, deadline=None)
+@example([], 0.5, 1)
+@example([set(), set(), {5}, {5}], 1.0, 2)
+@example([{1, 2, 3}, {1, 2, 3, 4}, {1, 2, 3, 4, 5}, {1, 2, 3, 4}], 0.75, 1)  # copies of a row that goes
+@example([{0, 1, 2}, {3, 4, 5}, {1, 2, 3, 4}, {1, 2, 3, 4}], 0.4, 1)  # two that stay are similar
+def test_the_walk_selects_what_all_pairs_select(sets: list[set[int]], threshold: float, threads: int) -> None:
+    _alive, addresses, sizes = laid_out(sets)
+    found = twins(addresses, sizes, threshold, threads=threads)
+    every = join(addresses, sizes, threshold)
+    assert selected(found, len(sets)) == selected(every, len(sets)) == by_the_rule(sets, threshold)
+    pairs = set(zip(every.left.tolist(), every.right.tolist(), every.similarity.tolist(), strict=True))
+    assert pairs.issuperset(
+        zip(found.left.tolist(), found.right.tolist(), found.similarity.tolist(), strict=True)
+    )
+    assert len(found.left) <= len(sets)  # one for each row at most, whatever they share
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10, 33, 100, 999])
+def test_the_walk_finds_a_pair_exactly_at_the_threshold(size: int) -> None:
+    whole = list(range(1, 2 * size + 1))
+    for common in sorted({1, size // 3, size // 2, size - size // 5, size - 1, size} - {0}):
+        smaller, larger = set(whole[:common]), set(whole[:size])
+        for x, y in (
+            (larger, smaller),
+            (smaller, larger),
+            (larger, set(whole[size - common : 2 * size - common])),
+        ):
+            _alive, addresses, sizes = laid_out([x, y])
+            ratio = len(x & y) / len(x | y)
+            assert twins(addresses, sizes, ratio).right.tolist() == [1]
+            if ratio < 1.0:
+                assert twins(addresses, sizes, float(np.nextafter(ratio, 2.0))).right.tolist() == []
+
+
+def test_pages_of_one_template_are_compared_with_those_that_stay() -> None:
+    """20,000 pages, each a set of 100 of which 2 are its own: of 200 million pairs 20,000 are looked at."""
+    rng = np.random.default_rng(0)
+    rows, size = 20_000, 100
+    template = np.sort(rng.integers(0, 2**32, size, dtype=np.uint32))
+    hashes = np.tile(template, (rows, 1))
+    hashes[np.arange(rows)[:, None], rng.integers(0, size, (rows, 2))] = rng.integers(0, 2**32, (rows, 2))
+    hashes.sort(axis=1)
+    addresses = np.uint64(hashes.ctypes.data) + np.arange(rows, dtype=np.uint64) * np.uint64(4 * size)
+    found = twins(addresses, np.full(rows, size), 0.8)
+    assert found.right.tolist() == list(range(1, rows))
+    assert not found.left.any()
+
+
+def test_the_walk_refuses_what_the_join_refuses() -> None:
+    _alive, addresses, sizes = laid_out([{1}, {2}])
+    with pytest.raises(ValueError, match="a threshold of 0 is not"):
+        twins(addresses, sizes, 0)
+    with pytest.raises(ValueError, match="differ in length"):
+        twins(addresses, sizes[:1], 0.5)
