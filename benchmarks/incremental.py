@@ -6,7 +6,7 @@
 
 Texts are words of a Zipf-like vocabulary. One in five is an earlier one with two words in a hundred replaced,
 so that there are families. Each run is a whole process, ``gristmill run``, from Parquet files to the table;
-its peak memory is what the system counted, mapped files included; anonymous memory is read from ``/proc``.
+its peak memory, mapped files included, and the anonymous part of it are read from ``/proc``.
 
 The rows that come later are added several times to the same lake (a copy is put back in between), and the
 quickest run counts. As many are also added to a corpus of no more than that: what this takes (the start of the
@@ -69,14 +69,17 @@ def write(folder: Path, rows: int, words: int, seed: int, each: int = 50_000) ->
     return size / 1e6
 
 
-def anonymous(pid: int, most: list[int], done: threading.Event) -> None:
-    while not done.wait(0.2):
+def watch(pid: int, most: dict[str, int], done: threading.Event) -> None:
+    """Keep the most of a process's memory, kB; what the system counts for a child begins with its parent's."""
+    while not done.wait(0.1):
         try:
             status = Path(f"/proc/{pid}/status").read_text()
         except OSError:
             return
-        held = [int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")]
-        most[0] = max([most[0], *held])
+        for line in status.splitlines():
+            name, _, said = line.partition(":")
+            if name in most:
+                most[name] = max(most[name], int(said.split()[0]))
 
 
 class Ran(NamedTuple):
@@ -95,12 +98,12 @@ class Ran(NamedTuple):
 
 
 def run(config: Path) -> Ran:
-    most, done = [0], threading.Event()
+    most, done = {"VmHWM": 0, "RssAnon": 0}, threading.Event()
     started = time.perf_counter()
     command = [str(Path(sys.executable).with_name("gristmill")), "run", str(config), "--json"]
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
-        watcher = threading.Thread(target=anonymous, args=(process.pid, most, done))
+        watcher = threading.Thread(target=watch, args=(process.pid, most, done))
         watcher.start()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
@@ -110,7 +113,7 @@ def run(config: Path) -> Ran:
         told = out.read().decode()
     assert os.waitstatus_to_exitcode(status) == 0, told[-300:]
     cpu = usage.ru_utime + usage.ru_stime
-    return Ran(seconds, cpu, usage.ru_maxrss / 1e6, most[0] / 1e6, json.loads(told))
+    return Ran(seconds, cpu, most["VmHWM"] / 1e6, most["RssAnon"] / 1e6, json.loads(told))
 
 
 def told(name: str, ran: Ran) -> Ran:
