@@ -19,7 +19,7 @@ import numpy.typing as npt
 from augment.engine.compile import CALLS, WARP, Compiled
 from augment.ops import by_code
 
-__all__ = ["BoxFormat", "Targets", "check_boxes", "check_keypoints", "from_corners", "move"]
+__all__ = ["BoxFormat", "Targets", "check_boxes", "check_keypoints", "check_mask", "from_corners", "move"]
 
 BoxFormat = Literal["pascal_voc", "coco", "yolo"]
 F64 = npt.NDArray[np.float64]
@@ -228,15 +228,25 @@ def _area(polygon: F64) -> float:
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
+def check_mask(mask: Any, size: tuple[int, int], number: int) -> None:
+    """Hold the mask of image ``number``, an array on any device, against the image's (height, width).
+
+    Raises:
+        ValueError: it has another size.
+        TypeError: it holds objects.
+    """
+    if mask.dtype.hasobject:
+        raise TypeError(f"the mask of image {number} holds objects: give an array of numbers")
+    if mask.ndim not in {2, _MASK} or tuple(mask.shape[:2]) != size:
+        raise ValueError(
+            f"the mask of image {number} is {' x '.join(map(str, mask.shape))}, but the image "
+            f"{size[0]} x {size[1]}: give one of the image's size"
+        )
+
+
 def _mask(mask: npt.NDArray[Any], moves: _Moves) -> npt.NDArray[Any]:
     array = np.asarray(mask)
-    if array.dtype.hasobject:
-        raise TypeError(f"the mask of image {moves.number} holds objects: give an array of numbers")
-    if array.ndim not in {2, _MASK} or array.shape[:2] != (moves.height, moves.width):
-        raise ValueError(
-            f"the mask of image {moves.number} is {' x '.join(map(str, array.shape))}, but the image "
-            f"{moves.height} x {moves.width}: give one of the image's size"
-        )
+    check_mask(array, (moves.height, moves.width), moves.number)
     if array.size == 0:
         return array.copy()
     plain = array.dtype.isnative and (array.dtype.kind in "iu" or array.dtype in {np.float32, np.float64})

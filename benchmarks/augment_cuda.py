@@ -6,10 +6,12 @@
 
 (``-P``: or a script of this folder could shadow a package.) All is measured in one run, contestants in turn:
 
-- before anything is timed, that the bytes are those of the CPU, for every policy and output;
+- before anything is timed, that the bytes are those of the CPU, for every policy and output: of uint8, uint16
+  and float32 images, of images with partners (MixUp and CutMix among the policy's ops), and of masks;
 - what the device's memory copies, read and written, by its own memcpy: the most that is possible;
 - images a second from and to the device, as uint8 and as float16 in planes; once with programs drawn already,
   once with drawing (``Policy.apply``), and which share of the copying that is;
+- the same policy on float32 images, with partners, and with masks beside the images;
 - blocks of 256, 512 and 1024 threads;
 - from the host and back, and the share of what pinned copies reach;
 - what drawing and compiling costs on one core of the host;
@@ -31,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from augment import Policy, Targets
 from augment.engine import _launch, cuda, cuda_draw
 from augment.engine.output import Output
 from augment.ops import Shape
@@ -83,18 +86,49 @@ def pictures(n: int) -> np.ndarray:
     return np.tile(some, (-(-n // len(some)), 1, 1, 1))[:n]
 
 
+def mixing(name: str) -> Policy:
+    """A policy with MixUp and CutMix among its ops."""
+    policy = preset(name)
+    few = [{"choices": [{"op": op, "magnitude": (0, 1)}], "weight": 4.0} for op in ("MixUp", "CutMix")]
+    return Policy(subpolicies=[*policy.subpolicies, *few], draws=3, bins=policy.bins, space=policy.space)
+
+
+def floats(images: np.ndarray) -> np.ndarray:
+    return images.astype(np.float32) / np.float32(255)
+
+
+def equal(found: Any, wanted: np.ndarray, what: str) -> int:
+    """How many values were compared; ends the program where one differs."""
+    host = found if isinstance(found, np.ndarray) else found.get()
+    if host.dtype != wanted.dtype or not np.array_equal(host, wanted):
+        raise SystemExit(f"{what}: the bytes are not those of the CPU")
+    return host.size
+
+
 def check(cupy: Any, images: np.ndarray) -> int:
+    """Every policy and output on every kind of images, with partners and masks, on and off the device."""
     compared = 0
     some = images[:256]
+    kinds = {"uint8": some, "uint16": some * np.uint16(257), "float32": floats(some)}
+    masks = (some[..., 0] // 32).astype(np.int16)
+    ids = range(len(some))
     for name in POLICIES.values():
-        wanted = preset(name).apply(some, range(len(some)), seed=1)
-        for output in OUTPUTS.values():
-            for given in (some, cupy.asarray(some)):
-                made = cuda.apply(preset(name), given, range(len(some)), seed=1, output=output)
-                host = made if isinstance(made, np.ndarray) else made.get()
-                if not np.array_equal(host, wanted if output is None else output.convert(wanted)):
-                    raise SystemExit(f"{name}: the bytes are not those of the CPU")
-                compared += host.size
+        policy, mixed = preset(name), mixing(name)
+        for kind, pixels in kinds.items():
+            for output in OUTPUTS.values():
+                wanted = policy.apply(pixels, ids, seed=1, output=output)
+                both, shares = mixed.apply(pixels, ids, seed=1, partners=pixels[::-1], output=output)
+                for there in (cupy.asarray, np.asarray):
+                    made = cuda.apply(policy, there(pixels), ids, seed=1, output=output)
+                    compared += equal(made, wanted, f"{name}, {kind}")
+                    partners = there(np.ascontiguousarray(pixels[::-1]))
+                    made, own = cuda.apply(mixed, there(pixels), ids, seed=1, partners=partners, output=output)
+                    compared += equal(made, both, f"{name} with partners, {kind}")
+                    compared += equal(own, shares, f"{name}, shares")
+        _, beside = policy.apply(some, ids, seed=1, targets=Targets(masks=masks))
+        for there in (cupy.asarray, np.asarray):
+            _, moved = cuda.apply(policy, there(some), ids, seed=1, targets=Targets(masks=there(masks)))
+            compared += equal(moved.masks, beside.masks, f"{name}, masks")
     return compared
 
 
@@ -145,6 +179,26 @@ def on_device(cupy: Any, clock: Clock, images: Any, ids: Any, most: float) -> li
             share = n * (PIXELS + size) / bare / most
             rows.append(f"| {title} | {shown} | {n / bare:,.0f} | {share:.0%} | {n / full:,.0f} |")
     return rows
+
+
+def kinds(clock: Clock, images: Any, ids: Any) -> list[str]:
+    """Images a second of what else there is, drawn on the host where that must be; one policy."""
+    policy, mixed = preset("trivial_augment_wide"), mixing("trivial_augment_wide")
+    wide = images[: max(1, len(images) // 4)].astype(np.float32) / np.float32(255)
+    partners, few = images[::-1].copy(), ids[: len(wide)]
+    masks = Targets(masks=images[..., 0] // 32)
+    how = {"seed": 1, "epoch": 1}
+    actions = {
+        "uint8": (len(images), lambda: cuda.apply(policy, images, ids, **how)),
+        "float32, looked through for NaN": (len(wide), lambda: cuda.apply(policy, wide, few, **how)),
+        "uint8 with partners": (len(images), lambda: cuda.apply(mixed, images, ids, partners=partners, **how)),
+        "uint8 with masks": (len(images), lambda: cuda.apply(policy, images, ids, targets=masks, **how)),
+    }
+    seconds = clock(*(action for _, action in actions.values()))
+    return [
+        f"| {name} | {count / took:,.0f} |"
+        for (name, (count, _)), took in zip(actions.items(), seconds, strict=True)
+    ]
 
 
 def blocks(clock: Clock, cupy: Any, images: Any, ids: Any) -> list[str]:
@@ -295,6 +349,11 @@ def main() -> None:
             "From the host and back",
             "| policy | images/s | of pinned copies |",
             through_host(clock, host, ids, both),
+        ),
+        table(
+            "Other images, TrivialAugment Wide; partners and masks are drawn for on the host",
+            "| images | images/s |",
+            kinds(clock, images, device_ids),
         ),
         table("Drawing and compiling on one core of the host", "| policy | programs/s |", on_host(ids)),
     ]

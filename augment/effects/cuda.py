@@ -23,7 +23,9 @@ __all__ = ["BLOCK", "TILE", "Launch", "launches", "run"]
 
 BLOCK = 256
 TILE = 64  # threads for 8 x 8 pixels
-_LEVELS = {"u8": 1 << 8, "u16": 1 << 16}
+_KINDS = {"uint8": "u8", "uint16": "u16", "float32": "f32"}
+_TOPS = {"u8": 255, "u16": 65535, "f32": 1}
+_BYTES = {"u8": 1, "u16": 2, "f32": 4}
 _GRID = 64  # tiles of CLAHE
 
 F64 = npt.NDArray[np.float64]
@@ -53,7 +55,7 @@ def run(name: str, images: Any, values: F64, keys: U32, stream: Any = None) -> A
 
     Args:
         name: an op of :mod:`augment.ops.effects`.
-        images: CuPy, uint8 or uint16, (n, h, w, c), C order.
+        images: CuPy, uint8, uint16 or float32, (n, h, w, c), C order.
         values: float64 (n, 12), on the host.
         keys: uint32 (n, 4), on the host.
         stream: the CuPy stream to work in. None: the current one.
@@ -63,12 +65,12 @@ def run(name: str, images: Any, values: F64, keys: U32, stream: Any = None) -> A
 
     Raises:
         DeviceError: there is no GPU, or no CuPy.
-        TypeError: for float images, which only the CPU does.
+        TypeError: for another dtype.
     """
     cupy = _cupy()
-    kind = {"uint8": "u8", "uint16": "u16"}.get(str(images.dtype))
+    kind = _KINDS.get(str(images.dtype))
     if kind is None:
-        raise TypeError(f"images of dtype {images.dtype}: on a GPU the effects take uint8 and uint16")
+        raise TypeError(f"images of dtype {images.dtype}: give uint8, uint16, or float32 of 0 .. 1")
     with stream if stream is not None else cupy.cuda.get_current_stream():
         out = cupy.empty_like(images)
         held: dict[int, Any] = {}
@@ -98,7 +100,7 @@ def launches(name: str, kind: str, shape: Shape, values: F64, keys: U32) -> list
 
     Args:
         name: an op of :mod:`augment.ops.effects`.
-        kind: ``u8`` or ``u16``.
+        kind: ``u8``, ``u16`` or ``f32``.
         shape: n, h, w, c.
         values: float64 (n, 12).
         keys: uint32 (n, 4).
@@ -113,7 +115,7 @@ def _blocks(count: int) -> int:
 
 
 def _top(kind: str) -> int:
-    return _LEVELS[kind] - 1
+    return _TOPS[kind]
 
 
 def _noise(name: str, lanes: int, scale: Callable[[F64, int], F64]) -> Callable[..., list[Launch]]:
@@ -172,7 +174,7 @@ def _jpeg(kind: str, shape: Shape, values: F64, _keys: U32) -> list[Launch]:
 
 def _clahe(kind: str, shape: Shape, values: F64, _keys: U32) -> list[Launch]:
     n, h, w, c = shape
-    levels = _LEVELS[kind]
+    levels = 256 if kind == "u8" else 65536
     counts, tables = (Scratch(4 * n * c * _GRID * levels) for _ in range(2))
     first = ("src", np.int32(h), np.int32(w), np.int32(c), values, counts, tables, np.int32(levels))
     return [
@@ -194,7 +196,7 @@ def _downscale(kind: str, shape: Shape, values: F64, _keys: U32) -> list[Launch]
     sides = np.stack([np.floor(h / values[:, 0] + 0.5), np.floor(w / values[:, 1] + 0.5)], axis=1)
     sides = np.clip(sides, 1, [h, w]).astype(np.int32)
     count = int(np.prod(shape))
-    small = Scratch(count * (1 if kind == "u8" else 2))
+    small = Scratch(count * _BYTES[kind])
     return [
         Launch("shrink", _blocks(count), ("src", small, *_sides(shape), sides)),
         Launch("grow", _blocks(count), (small, "dst", *_sides(shape), sides)),

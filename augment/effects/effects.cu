@@ -15,6 +15,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
+typedef float f32;
 
 #define VALUES 12
 
@@ -24,13 +25,38 @@ __device__ __forceinline__ double clip(double value, double top) { return value 
 
 __device__ __forceinline__ int clamp(int at, int size) { return at < 0 ? 0 : at >= size ? size - 1 : at; }
 
-// Integers are rounded half up and clipped.
-__device__ __forceinline__ double finish(double value, double top) { return floor(clip(value, top) + 0.5); }
+// Integers are rounded half up and clipped; floats are neither.
+template <typename T>
+struct Pixel {
+    typedef i64 Sum;  // of products with whole numbers
+    static __device__ __forceinline__ T finish(double value, double top) { return (T)floor(clip(value, top) + 0.5); }
+    static __device__ __forceinline__ T finish_float(float value, float top) {
+        const float low = value > 0.0f ? value : 0.0f;
+        return (T)floorf((low < top ? low : top) + 0.5f);
+    }
+    static __device__ __forceinline__ T nearest(double value) { return (T)floor(value + 0.5); }
+    static __device__ __forceinline__ T below(double value) { return (T)floor(value); }
+    static __device__ __forceinline__ T clipped(double value, double top) { return finish(value, top); }
+    static __device__ __forceinline__ T blurred(i64 total) { return (T)((total + (1ll << 29)) >> 30); }
+    static __device__ __forceinline__ int level(T value) { return value; }
+    static __device__ __forceinline__ T of_level(float level) { return (T)level; }
+};
 
-__device__ __forceinline__ float finish_float(float value, float top) {
-    const float low = value > 0.0f ? value : 0.0f;
-    return floorf((low < top ? low : top) + 0.5f);
-}
+template <>
+struct Pixel<float> {
+    typedef double Sum;
+    static __device__ __forceinline__ float finish(double value, double) { return (float)value; }
+    static __device__ __forceinline__ float finish_float(float value, float) { return value; }
+    static __device__ __forceinline__ float nearest(double value) { return (float)value; }
+    static __device__ __forceinline__ float below(double value) { return (float)value; }
+    static __device__ __forceinline__ float clipped(double value, double top) { return (float)clip(value, top); }
+    static __device__ __forceinline__ float blurred(double total) { return (float)(total / 1073741824.0); }
+    static __device__ __forceinline__ int level(float value) {  // of 65536
+        const float low = value > 0.0f ? value : 0.0f;
+        return (int)floorf((low < 1.0f ? low : 1.0f) * 65535.0f + 0.5f);
+    }
+    static __device__ __forceinline__ float of_level(float level) { return level / 65535.0f; }
+};
 
 // ---------------------------------------------------------------- noise
 
@@ -112,7 +138,7 @@ __device__ void noise(const T* src, T* dst, i64 n, i64 size, const double* scale
         } else if (amount != 0.0) {
             made = photons((double)src[place], amount, bits.word[lane], table);
         }
-        dst[place] = amount == 0.0 ? src[place] : (T)finish_float(made, top);
+        dst[place] = amount == 0.0 ? src[place] : Pixel<T>::finish_float(made, top);
     }
 }
 
@@ -120,30 +146,32 @@ __device__ void noise(const T* src, T* dst, i64 n, i64 size, const double* scale
 
 // Down the columns, then across the rows; taps (n, reach), those beyond an image's radius are 0.
 template <typename T>
-__device__ void blur_down(const T* src, i64* sums, i64 n, int h, int w, int c, const i64* taps, int reach) {
+__device__ void blur_down(const T* src, typename Pixel<T>::Sum* sums, i64 n, int h, int w, int c, const i64* taps, int reach) {
     const i64 at = first(), row = (i64)w * c, size = row * h;
     if (at >= n * size) return;
     const i64 image = at / size, x = at % row;
     const int y = (int)(at % size / row);
     const T* plane = src + image * size + x;
     const i64* tap = taps + image * reach;
-    i64 total = tap[0] * (i64)plane[y * row];
+    typedef typename Pixel<T>::Sum Sum;
+    Sum total = (Sum)tap[0] * (Sum)plane[y * row];
     for (int r = 1; r < reach; r++)
-        total += tap[r] * ((i64)plane[clamp(y - r, h) * row] + (i64)plane[clamp(y + r, h) * row]);
+        total += (Sum)tap[r] * ((Sum)plane[clamp(y - r, h) * row] + (Sum)plane[clamp(y + r, h) * row]);
     sums[at] = total;
 }
 
 template <typename T>
-__device__ void blur_across(const i64* sums, T* dst, i64 n, int h, int w, int c, const i64* taps, int reach) {
+__device__ void blur_across(const typename Pixel<T>::Sum* sums, T* dst, i64 n, int h, int w, int c, const i64* taps, int reach) {
     const i64 at = first(), row = (i64)w * c;
     if (at >= n * h * row) return;
     const i64* tap = taps + at / (h * row) * reach;
-    const i64* line = sums + at / row * row + at % c;
+    typedef typename Pixel<T>::Sum Sum;
+    const Sum* line = sums + at / row * row + at % c;
     const int x = (int)(at % row / c);
-    i64 total = tap[0] * line[(i64)x * c];
+    Sum total = (Sum)tap[0] * line[(i64)x * c];
     for (int r = 1; r < reach; r++)
-        total += tap[r] * (line[(i64)clamp(x - r, w) * c] + line[(i64)clamp(x + r, w) * c]);
-    dst[at] = (T)((total + (1ll << 29)) >> 30);
+        total += (Sum)tap[r] * (line[(i64)clamp(x - r, w) * c] + line[(i64)clamp(x + r, w) * c]);
+    dst[at] = Pixel<T>::blurred(total);
 }
 
 // ---------------------------------------------------------------- JPEG
@@ -200,7 +228,7 @@ __device__ void jpeg(const T* src, T* dst, int h, int w, int c, const double* qu
             block[2][at] = luma + 1.772 * blue;
         }
         if (y + i < h && x + j < w)
-            for (int k = 0; k < planes; k++) dst[base + place + k0 + k] = (T)finish(block[k][at], top);
+            for (int k = 0; k < planes; k++) dst[base + place + k0 + k] = Pixel<T>::clipped(block[k][at], top);
         __syncthreads();
     }
 }
@@ -231,7 +259,7 @@ __device__ void clahe_tables(const T* src, int h, int w, int c, const double* va
     __syncthreads();
     for (int p = threadIdx.x; p < area; p += BLOCK) {
         const int y = reflect(tile / GRID * high + p / wide, h), x = reflect(tile % GRID * wide + p % wide, w);
-        atomicAdd(&count[plane[((i64)y * w + x) * c]], 1u);
+        atomicAdd(&count[Pixel<T>::level(plane[((i64)y * w + x) * c])], 1u);
     }
     __syncthreads();
     if (threadIdx.x) return;  // the rest is short, and its order matters
@@ -276,10 +304,10 @@ __device__ void clahe_apply(const T* src, T* dst, i64 n, int h, int w, int c, co
     const float ya = ty - (float)y1, xa = tx - (float)x1;
     const int y2 = y1 + 1 < GRID - 1 ? y1 + 1 : GRID - 1, x2 = x1 + 1 < GRID - 1 ? x1 + 1 : GRID - 1;
     y1 = y1 > 0 ? y1 : 0, x1 = x1 > 0 ? x1 : 0;
-    const float* table = tables + (image * c + channel) * GRID * GRID * levels + src[at];
+    const float* table = tables + (image * c + channel) * GRID * GRID * levels + Pixel<T>::level(src[at]);
     const float upper = table[(i64)(y1 * GRID + x1) * levels] * (1.0f - xa) + table[(i64)(y1 * GRID + x2) * levels] * xa;
     const float lower = table[(i64)(y2 * GRID + x1) * levels] * (1.0f - xa) + table[(i64)(y2 * GRID + x2) * levels] * xa;
-    dst[at] = (T)rintf(upper * (1.0f - ya) + lower * ya);
+    dst[at] = Pixel<T>::of_level(rintf(upper * (1.0f - ya) + lower * ya));
 }
 
 // ---------------------------------------------------------------- elastic
@@ -332,7 +360,7 @@ __device__ void elastic(const T* src, T* dst, i64 n, int h, int w, int c, const 
         const double p = picture[(y0 * w + x0) * c + k], q = picture[(y0 * w + x1) * c + k];
         const double r = picture[(y1 * w + x0) * c + k], s = picture[(y1 * w + x1) * c + k];
         const double one = p + (q - p) * fx, two = r + (s - r) * fx;
-        into[k] = (T)floor(one + (two - one) * fy);
+        into[k] = Pixel<T>::below(one + (two - one) * fy);
     }
 }
 
@@ -353,7 +381,7 @@ __device__ void shrink(const T* src, T* small, i64 n, int h, int w, int c, const
     double total = 0.0;
     for (i64 y = y0; y < y1; y++)
         for (i64 x = x0; x < x1; x++) total += (double)src[image * size + (y * w + x) * c + k];
-    small[at] = (T)floor(total / (double)((y1 - y0) * (x1 - x0)) + 0.5);
+    small[at] = Pixel<T>::nearest(total / (double)((y1 - y0) * (x1 - x0)));
 }
 
 template <typename T>
@@ -380,7 +408,7 @@ __device__ void ghosts(const T* src, T* dst, i64 n, int h, int w, int c, const d
         total += (double)(upright ? picture[((y + shift) % h * w + x) * c + k] : picture[(y * w + (x + shift) % w) * c + k]);
     }
     const double made = (double)src[at] - value[0] / (double)count * total;
-    dst[at] = (T)finish(made < 0.0 ? -made : made, top);
+    dst[at] = Pixel<T>::finish(made < 0.0 ? -made : made, top);
 }
 
 // a: (n, 9), the coefficients.
@@ -395,7 +423,7 @@ __device__ void bias(const T* src, T* dst, i64 n, int h, int w, int c, const dou
     const double square = a[2] * u * u + a[3] * u * v + a[4] * v * v;
     const double cubic = a[5] * u * u * u + a[6] * u * u * v + a[7] * u * v * v + a[8] * v * v * v;
     const double factor = 1.0 + (linear + square + cubic);
-    dst[at] = (T)finish((double)src[at] * (factor > 0.0 ? factor : 0.0), top);
+    dst[at] = Pixel<T>::finish((double)src[at] * (factor > 0.0 ? factor : 0.0), top);
 }
 
 #define ENTRIES(T)                                                                                                    \
@@ -411,12 +439,12 @@ __device__ void bias(const T* src, T* dst, i64 n, int h, int w, int c, const dou
                                            const u32* keys, const float* table, float top) {                         \
         noise<T, POISSON>(src, dst, n, size, scale, keys, table, top);                                               \
     }                                                                                                                 \
-    extern "C" __global__ void blur_down_##T(const T* src, i64* sums, i64 n, int h, int w, int c, const i64* taps,   \
-                                             int reach) {                                                            \
+    extern "C" __global__ void blur_down_##T(const T* src, Pixel<T>::Sum* sums, i64 n, int h, int w, int c,           \
+                                             const i64* taps, int reach) {                                            \
         blur_down<T>(src, sums, n, h, w, c, taps, reach);                                                            \
     }                                                                                                                 \
-    extern "C" __global__ void blur_across_##T(const i64* sums, T* dst, i64 n, int h, int w, int c, const i64* taps, \
-                                               int reach) {                                                          \
+    extern "C" __global__ void blur_across_##T(const Pixel<T>::Sum* sums, T* dst, i64 n, int h, int w, int c,         \
+                                               const i64* taps, int reach) {                                          \
         blur_across<T>(sums, dst, n, h, w, c, taps, reach);                                                          \
     }                                                                                                                 \
     extern "C" __global__ void jpeg_##T(const T* src, T* dst, int h, int w, int c, const double* quantum,            \
@@ -452,3 +480,4 @@ __device__ void bias(const T* src, T* dst, i64 n, int h, int w, int c, const dou
 
 ENTRIES(u8)
 ENTRIES(u16)
+ENTRIES(f32)

@@ -12,10 +12,10 @@ from augment.ops import Op
 from lake.errors import DeviceError
 from lake.gpu import cupy as _cupy
 
-__all__ = ["call", "check"]
+__all__ = ["call", "check", "moves_masks"]
 
 _BLOCK = 256
-_TYPES = {"uint8": "unsigned char", "uint16": "unsigned short"}
+_TYPES = {"uint8": "unsigned char", "uint16": "unsigned short", "float32": "float"}
 _EFFECTS = "augment.effects."
 
 F64 = npt.NDArray[np.float64]
@@ -27,15 +27,27 @@ def check(op: Op, *, host: bool) -> None:
     """Refuse an op that no GPU can carry out; ``host``: its images may go to the CPU and back.
 
     Raises:
-        lake.errors.DeviceError: it mixes images, or has no function for a GPU.
+        lake.errors.DeviceError: it has no function for a GPU.
     """
-    if op.kind == "mix":
-        raise DeviceError(f"{op.name} mixes two images, which only the CPU does", hint="choose device cpu")
     if not (host or _in_effects(op) or _source(op)):
         raise DeviceError(
             f"{op.name} has no function for a GPU",
             hint='pass calls="host": its images go to the CPU and back; or choose device cpu',
         )
+
+
+def moves_masks(op: Op, *, host: bool) -> bool:
+    """Whether the GPU carries out how an op moves masks; ``host``: else the CPU may.
+
+    Raises:
+        lake.errors.DeviceError: it does not, and the CPU may not.
+    """
+    if not (host or _in_effects(op)):
+        raise DeviceError(
+            f"{op.name} moves masks by a function of the CPU",
+            hint='pass calls="host": the masks go to the CPU and back; or choose device cpu',
+        )
+    return _in_effects(op)
 
 
 def call(cupy: Any, op: Op, images: Any, rows: I64, values: F64, keys: U32) -> None:  # noqa: PLR0917  (all of them differ)

@@ -92,16 +92,16 @@ class Compiled:
             self.programs.take(i), self.fused,
         )  # fmt: skip
 
-    def run(self, images: Any, *, device: str = "cpu") -> Any:
-        """Carry them out: images (n, h, w, c) of the shape compiled for, new ones back."""
+    def run(self, images: Any, *, partners: Any = None, device: str = "cpu") -> Any:
+        """Carry them out: images (n, h, w, c) of the shape compiled for, new ones back; partners for mixing."""
         from augment.engine import cpu
 
         cpu.check_device(device)
         if device == "cuda":
             from augment.engine import cuda
 
-            return cuda.run(self, images)
-        return cpu.run(self, images)
+            return cuda.run(self, images, partners=partners)
+        return cpu.run(self, images, partners=partners)
 
     def stages(self, i: int) -> list[Stage]:
         """What is done to image ``i``, stage by stage."""

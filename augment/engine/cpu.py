@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from augment.engine.output import Output
     from augment.targets import Targets
 
-__all__ = ["check_device", "execute", "run", "shape_of", "threads"]
+__all__ = ["check_device", "check_finite", "execute", "run", "shape_of", "threads", "together"]
 
 Array = npt.NDArray[Any]
 
@@ -111,7 +111,7 @@ def execute(
         raise ValueError(f"{len(images)} images but {len(programs)} ids or programs: give one per image")
     made = Programs.of(programs)
     if not isinstance(images, np.ndarray):  # an array is looked at when it is run
-        _check_finite(images)
+        check_finite(images)
     if targets is not None and partners is not None:
         raise ValueError("masks, boxes and keypoints cannot be mixed: give targets or partners, not both")
     if targets is not None:
@@ -161,7 +161,7 @@ def _in_groups(
         parts.append((numbers, rest))
     if mixed:
         return results, share
-    return results if targets is None else (results, _together(targets, parts))
+    return results if targets is None else (results, together(targets, parts))
 
 
 def _moved(compiled: Compiled, targets: Targets, numbers: Sequence[int]) -> Targets:
@@ -170,8 +170,8 @@ def _moved(compiled: Compiled, targets: Targets, numbers: Sequence[int]) -> Targ
     return move(compiled, targets, numbers)
 
 
-def _together(targets: Targets, parts: Sequence[tuple[list[int], Targets | None]]) -> Targets:
-    """The targets of groups of images, back in the order of the images."""
+def together(targets: Targets, parts: Sequence[tuple[list[int], Targets | None]]) -> Targets:
+    """Give the targets of groups of images, back in the order of the images."""
     made: dict[str, Any] = {}
     for name in ("masks", "boxes", "keypoints", "box_labels", "kept", "visible"):
         values: dict[int, Any] = {}
@@ -221,7 +221,7 @@ def run(compiled: Compiled, images: Array, *, partners: Array | None = None) -> 
         )
     if images.size == 0:
         return images.copy()
-    _check_finite(images)
+    check_finite(images)
     if partners is not None and (partners.shape != images.shape or partners.dtype != images.dtype):
         raise ValueError(
             f"partners are {partners.dtype} {partners.shape}, images {images.dtype} {images.shape}: "
@@ -246,8 +246,12 @@ def run(compiled: Compiled, images: Array, *, partners: Array | None = None) -> 
     return out.reshape(images.shape)
 
 
-def _check_finite(images: Any) -> None:
-    """Raise if a float image holds what is no number: nothing that follows would be right."""
+def check_finite(images: Any) -> None:
+    """Refuse float images that hold what is no number: nothing that follows would be right.
+
+    Raises:
+        ValueError: with the number of the first.
+    """
     if isinstance(images, np.ndarray) and (images.dtype.kind != "f" or np.isfinite(images).all()):
         return
     bad = [i for i, each in enumerate(map(np.asarray, images)) if _has_nan(each)]

@@ -1,9 +1,9 @@
 """Compiled programs carried out on a GPU: the same bits as :mod:`augment.engine.cpu`.
 
 One launch augments a whole batch, whatever its images' shapes are, and writes what an
-:class:`~augment.engine.output.Output` asks for. The kernel and how it works: ``programs.cu``. CuPy is
-imported when a function is called, and NVRTC compiles for the GPU that is there: some seconds, once; CuPy
-keeps the result.
+:class:`~augment.engine.output.Output` asks for; partners of MixUp and CutMix are read in it, and masks take
+another one. The kernel and how it works: ``programs.cu``. CuPy is imported when a function is called, and NVRTC
+compiles for the GPU that is there: some seconds, once; CuPy keeps the result.
 
 Images on the device stay there: CuPy arrays, and whatever speaks ``__cuda_array_interface__`` or DLPack. The
 results are CuPy arrays, which PyTorch and JAX take over without a copy::
@@ -17,46 +17,42 @@ NumPy arrays come back as NumPy arrays: they go over in pieces, through pinned m
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from augment.engine._cuda_calls import call, check
-from augment.engine._launch import MOST_CHANNELS, Job, launch, on_device
-from augment.engine.compile import CALLS, Compiled, compile_programs
-from augment.engine.cpu import shape_of
+from augment.engine._cuda_calls import check
+from augment.engine._cuda_work import Batch, refuse_not_finite, stay, too_little_memory
+from augment.engine._launch import MOST_CHANNELS, is_call, mixes, on_device
+from augment.engine.compile import Compiled, compile_programs
+from augment.engine.cpu import shape_of, together
+from augment.engine.mix import shares
 from augment.engine.output import Output
-from augment.engine.programs import ABSENT
+from augment.engine.programs import Programs
 from augment.ops import Shape, by_code
-from lake.errors import DeviceError
 from lake.gpu import cupy as _cupy
 
 if TYPE_CHECKING:
     from augment.policy import Policy
+    from augment.targets import Targets
 
-__all__ = ["Calls", "apply", "run"]
+__all__ = ["Calls", "apply", "carry_out", "run"]
 
 Calls = Literal["device", "host"]
 Array = npt.NDArray[Any]
-I64 = npt.NDArray[np.int64]
 
+_STREAMS = 2
 _PIECE = 32 << 20  # bytes of host images that go over at a time
-_BATCH = 4  # dimensions
 _CPU = 1  # DLPack's number of the device
-
-
-@dataclass(frozen=True, slots=True)
-class _How:
-    output: Output | None
-    calls: Calls
 
 
 def run(
     compiled: Compiled | Sequence[Compiled],
     images: Any,
     *,
+    partners: Any = None,
     output: Output | None = None,
     stream: Any = None,
     calls: Calls = "device",
@@ -65,8 +61,9 @@ def run(
 
     Args:
         compiled: for as many images, of this shape; or a list of them for a list of batches, in one launch.
-        images: uint8 or uint16, (n, h, w, c) or (n, h, w), on the device or on the host; or a list of such. In
-            place of a batch a list of (h, w, c) or (h, w) arrays may stand.
+        images: uint8, uint16 or float32, (n, h, w, c) or (n, h, w), on the device or on the host; or a list of
+            such. In place of a batch a list of (h, w, c) or (h, w) arrays may stand.
+        partners: the same once more, for the ops that mix.
         output: how they are handed over; None: as they were given.
         stream: the CuPy stream to work in. None: the current one.
         calls: of ops that are functions of their own, and have none for the GPU: "device": they are refused;
@@ -78,30 +75,28 @@ def run(
 
     Raises:
         lake.errors.DeviceError: there is no GPU, no CuPy, too little memory, or no function for an op.
-        ValueError: it was compiled for others.
+        ValueError: it was compiled for others, a float is not finite, or there are no fitting partners.
         TypeError: for another dtype.
     """
     cupy = _cupy()
-    single = isinstance(compiled, Compiled)
-    pairs = [(compiled, images)] if isinstance(compiled, Compiled) else list(zip(compiled, images, strict=True))
-    how = _How(output, calls)
-    for one, given in pairs:
-        _check(one, given, how)
-    places = {_on_host(given) for _, given in pairs}
-    if len(places) > 1:
-        raise ValueError("some images are on the host, others on the device: give all of them on one")
-    with stream if stream is not None else cupy.cuda.get_current_stream():
-        made = _through(cupy, pairs, how) if places == {True} else _stay(cupy, pairs, how)
-    return made[0] if single else made
+    with _in(cupy, stream):
+        images, partners = arrays(cupy, images), arrays(cupy, partners)
+        if isinstance(compiled, Compiled):
+            return carry_out(cupy, [Batch(compiled, images, partners, output)], calls)[0]
+        others = [None] * len(images) if partners is None else partners
+        several = zip(compiled, images, others, strict=True)
+        return carry_out(cupy, [Batch(*each, output) for each in several], calls)
 
 
 def apply(
     policy: Policy,
     images: Any,
-    ids: object,
+    ids: Any,
     *,
     seed: int = 0,
     epoch: int = 0,
+    targets: Targets | None = None,
+    partners: Any = None,
     output: Output | None = None,
     stream: Any = None,
     calls: Calls = "device",
@@ -114,46 +109,120 @@ def apply(
         ids: one per image.
         seed: as in ``Policy.apply``.
         epoch: as there.
+        targets: as there. Masks are moved on the device, and come back to where they were; boxes and keypoints
+            are a little arithmetic, which the CPU does.
+        partners: as there, and where the images are.
         output: see :func:`run`.
         stream: see :func:`run`.
         calls: see :func:`run`.
 
     Returns:
-        New images, the same kind as given.
+        New images, the same kind as given; with targets or partners the pair that ``Policy.apply`` gives.
 
     Raises:
         ValueError: the numbers of images and ids differ; and see :func:`run`.
     """
-    several = isinstance(images, (list, tuple))
-    if not several:
-        from augment.engine import cuda_draw
+    cupy = _cupy()
+    if targets is not None and partners is not None:
+        raise ValueError("masks, boxes and keypoints cannot be mixed: give targets or partners, not both")
+    with _in(cupy, stream):
+        images, partners = arrays(cupy, images), arrays(cupy, partners)
+        if not isinstance(images, list) and targets is None and partners is None:
+            from augment.engine import cuda_draw
 
-        drawn = cuda_draw.compiled_on_device(_cupy(), policy, images, ids, seed, epoch, stream)
-        if drawn is not None:
-            return run(drawn, images, output=output, stream=stream, calls=calls)
-    programs = policy.draw(ids, seed, epoch)
+            drawn = cuda_draw.compiled_on_device(cupy, policy, images, ids, seed, epoch, None)
+            if drawn is not None:
+                return carry_out(cupy, [Batch(drawn, images, None, output)], calls)[0]
+        _check_counts(images, targets, partners)
+        programs = policy.draw(cupy.asarray(ids).get() if on_device(ids) else ids, seed, epoch)
+        return _in_groups(cupy, policy, images, programs, targets, partners, output, calls)
+
+
+def _check_counts(images: Any, targets: Targets | None, partners: Any) -> None:
+    if targets is not None:
+        targets.check(len(images))
+    if partners is not None and len(partners) != len(images):
+        raise ValueError(f"{len(images)} images but {len(partners)} partners: give one per image")
+
+
+def _in_groups(  # noqa: PLR0917  (what `apply` has)
+    cupy: Any, policy: Policy, images: Any, programs: Programs, targets: Targets | None, partners: Any,
+    output: Output | None, calls: Calls,
+) -> Any:  # fmt: skip
+    """Compile for the images of each shape, and carry out all of them."""
     if len(images) != len(programs):
         raise ValueError(f"{len(images)} images but {len(programs)} ids or programs: give one per image")
+    groups = _groups(images)
+    numbers = [some for some, _ in groups]
+    compiled = [
+        compile_programs(programs.take(some), shape, space=policy.space, resampling=policy.resampling)
+        for some, shape in groups
+    ]
+    batches = [
+        Batch(one, _some(images, some), _some(partners, some, images), output, names=some)
+        for one, some in zip(compiled, numbers, strict=True)
+    ]
+    made = carry_out(cupy, batches, calls)
+    done = _in_order(made, numbers) if isinstance(images, list) else made[0]
+    if partners is not None:
+        share = np.zeros(len(images))
+        for some, one in zip(numbers, compiled, strict=True):
+            share[some] = shares(one)
+        return done, share
+    if targets is None:
+        return done
+    from augment.engine.cuda_targets import move
 
-    def compiled(numbers: Sequence[int], shape: Shape) -> Compiled:
-        return compile_programs(programs.take(numbers), shape, space=policy.space, resampling=policy.resampling)
+    if not isinstance(images, list):
+        return done, move(cupy, [(compiled[0], targets, numbers[0])], calls)[0]
+    parts = [(one, targets.take(some), some) for one, some in zip(compiled, numbers, strict=True)]
+    return done, together(targets, list(zip(numbers, move(cupy, parts, calls), strict=True)))
 
-    if not several:
-        one = compiled(range(len(images)), shape_of(images))
-        return run(one, images, output=output, stream=stream, calls=calls)
+
+def carry_out(cupy: Any, batches: Sequence[Batch], calls: Calls) -> list[Any]:
+    """Carry out batches that are all on the host or all on the device, in the current stream.
+
+    Raises:
+        as :func:`run`.
+    """
+    for each in batches:
+        _check(each, calls)
+    places = {
+        _on_host(given) for each in batches for given in (each.images, each.partners) if given is not None
+    }
+    if len(places) > 1:
+        raise ValueError("some images are on the host, others on the device: give all of them on one")
+    try:
+        return _through(cupy, batches) if places == {True} else stay(cupy, batches)
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        raise too_little_memory(sum(len(each.compiled) for each in batches), error) from error
+
+
+def arrays(cupy: Any, images: Any) -> Any:
+    """What may be of any library as arrays of NumPy or CuPy, where they are and without a copy."""
+    if isinstance(images, (list, tuple)):
+        return [arrays(cupy, image) for image in images]
+    if images is None or isinstance(images, np.ndarray):
+        return images
+    if on_device(images):
+        return cupy.asarray(images)
+    if not hasattr(images, "__dlpack_device__"):
+        return np.asarray(images)
+    return (np if int(images.__dlpack_device__()[0]) == _CPU else cupy).from_dlpack(images)
+
+
+def _in(cupy: Any, stream: Any) -> Any:
+    return stream if stream is not None else cupy.cuda.get_current_stream()
+
+
+def _groups(images: Any) -> list[tuple[list[int], Shape]]:
+    """The numbers of images of one shape and type each."""
+    if not isinstance(images, list):
+        return [(list(range(len(images))), _shape(images))]
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, image in enumerate(images):
         groups.setdefault((image.shape, image.dtype), []).append(i)
-    made = run(
-        [compiled(numbers, _shape([images[numbers[0]]])) for numbers in groups.values()],
-        [[images[i] for i in numbers] for numbers in groups.values()],
-        output=output, stream=stream, calls=calls,
-    )  # fmt: skip
-    results: list[Any] = [None] * len(images)
-    for numbers, batch in zip(groups.values(), made, strict=True):
-        for i, image in zip(numbers, batch, strict=True):
-            results[i] = image
-    return results
+    return [(numbers, _shape([images[numbers[0]]])) for numbers in groups.values()]
 
 
 def _shape(images: Any) -> Shape:
@@ -161,202 +230,127 @@ def _shape(images: Any) -> Shape:
     return shape_of(images[0][None] if isinstance(images, list) else images)
 
 
-def _check(compiled: Compiled, images: Any, how: _How) -> None:
-    shape = compiled.shape
-    if len(compiled) != len(images) or (len(images) and _shape(images) != shape):
+def _some(given: Any, numbers: list[int], like: Any = None) -> Any:
+    """Those of a group; all of an array, which is one group."""
+    whole = not isinstance(given if like is None else like, list)
+    return given if given is None or whole else [given[i] for i in numbers]
+
+
+def _in_order(made: list[Any], numbers: list[list[int]]) -> list[Any]:
+    results: dict[int, Any] = {}
+    for some, batch in zip(numbers, made, strict=True):
+        results.update(zip(some, batch, strict=True))
+    return [results[i] for i in sorted(results)]
+
+
+def _check(batch: Batch, calls: Calls) -> None:
+    compiled, images, shape = batch.compiled, batch.images, batch.compiled.shape
+    count = len(images)
+    if len(compiled) != count or (count and _shape(images) != shape):
         raise ValueError(
-            f"compiled for {len(compiled)} images of {tuple(shape[:3])}, not for the {len(images)} given"
-        )
-    if shape.top == 1.0:
-        raise TypeError(
-            "float32 images are augmented on the CPU only: give uint8 or uint16, and ask for a float output"
+            f"compiled for {len(compiled)} images of {tuple(shape[:3])}, not for the {count} given"
         )
     if shape.channels > MOST_CHANNELS:
         raise ValueError(
             f"images of {shape.channels} channels: a GPU takes up to {MOST_CHANNELS}; choose device cpu"
         )
+    if batch.output is not None and count:
+        batch.output.check((images[0] if isinstance(images, list) else images).dtype)
     if on_device(compiled.codes):  # drawn there: only what is a table is
         return
-    for code in np.unique(compiled.codes[compiled.codes >= CALLS]):
-        check(by_code(int(code)), host=how.calls == "host")
+    for code in np.unique(compiled.codes[is_call(compiled.codes)]):
+        check(by_code(int(code)), host=calls == "host")
+    _check_partners(batch)
+
+
+def _check_partners(batch: Batch) -> None:
+    images, partners = batch.images, batch.partners
+    if partners is None:
+        mixing = batch.compiled.codes[mixes(batch.compiled.codes)]
+        if len(mixing):
+            name = by_code(int(mixing[0])).name
+            raise ValueError(f"{name} mixes an image with another one: give partners=, one image for each")
+        return
+    if _kinds(partners) != _kinds(images):
+        one, other = (each[0] if isinstance(each, list) else each for each in (images, partners))
+        raise ValueError(
+            f"partners are {other.dtype} {other.shape}, images {one.dtype} {one.shape}: they must be alike"
+        )
+
+
+def _kinds(images: Any) -> set[tuple[Any, ...]]:
+    if not isinstance(images, list):
+        return {(tuple(images.shape[1:]), images.dtype)}
+    return {(tuple(image.shape), image.dtype) for image in images}
 
 
 def _on_host(images: Any) -> bool:
-    if isinstance(images, list):
-        return not images or _on_host(images[0])
-    if on_device(images):
-        return False
-    return not hasattr(images, "__dlpack_device__") or int(images.__dlpack_device__()[0]) == _CPU
-
-
-# --- images that are on the device ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Work:
-    """Images of one shape, what is to be done to them, and where the results go."""
-
-    compiled: Compiled
-    codes: Any
-    values: Any
-    images: Any
-    out: Any
-
-    def part(self, which: slice) -> _Work:
-        return _Work(
-            self.compiled.take(which) if not on_device(self.codes) else self.compiled,
-            self.codes[which], self.values[which], self.images[which], self.out[which],
-        )  # fmt: skip
-
-    def job(self, codes: Any, images: Any, out: Any) -> Job:
-        h, w, c, top = self.compiled.shape
-        return Job(
-            (h, w, c), int(top).bit_length(), self.compiled.resampling == "bilinear", _addresses(images),
-            _addresses(out), codes, self.values,
-        )  # fmt: skip
-
-
-def _stay(cupy: Any, pairs: Sequence[tuple[Compiled, Any]], how: _How) -> list[Any]:
-    try:
-        work = []
-        for compiled, given in pairs:
-            images = _device_arrays(cupy, given)
-            work.append(
-                _Work(compiled, compiled.codes, compiled.values, images, _results(cupy, compiled, images, how))
-            )
-        try:
-            _fill(cupy, work, how)
-        except cupy.cuda.memory.OutOfMemoryError:
-            cupy.get_default_memory_pool().free_all_blocks()
-            for half in _halves(work):
-                _fill(cupy, half, how)
-    except cupy.cuda.memory.OutOfMemoryError as error:
-        raise DeviceError(
-            f"{sum(len(one) for one, _ in pairs)} images do not fit into the GPU's memory, nor half of them",
-            why=str(error),
-            hint="give smaller batches, or free what other libraries keep (torch.cuda.empty_cache())",
-        ) from error
-    return [each.out for each in work]
-
-
-def _device_arrays(cupy: Any, images: Any) -> Any:
-    """A batch, or a list of arrays, on the device and in C order; copied only where it must be."""
-    if isinstance(images, list):
-        return [_device_arrays(cupy, image) for image in images]
-    if on_device(images):
-        return cupy.ascontiguousarray(cupy.asarray(images))
-    return cupy.ascontiguousarray(cupy.from_dlpack(images))
-
-
-def _results(cupy: Any, compiled: Compiled, images: Any, how: _How) -> Any:
-    single = images[0] if isinstance(images, list) else None
-    shape = images.shape if single is None else (len(images), *single.shape)
-    dtype = images.dtype if single is None else single.dtype
-    if how.output is not None:
-        shape, dtype = how.output.shape(shape), how.output.holder
-    return cupy.empty(shape, dtype) if len(compiled) else cupy.empty((0, *shape[1:]), dtype)
-
-
-def _addresses(images: Any) -> I64:
-    if isinstance(images, list):
-        return np.array([image.data.ptr for image in images], np.int64)
-    first, step = int(images.data.ptr), images.nbytes // max(len(images), 1)
-    made: I64 = first + step * np.arange(len(images), dtype=np.int64)
-    return made
-
-
-def _halves(work: list[_Work]) -> Iterator[list[_Work]]:
-    middle = len(work) // 2
-    if middle:
-        yield work[:middle]
-        yield work[middle:]
-        return
-    count = len(work[0].out)
-    yield [work[0].part(slice(count // 2))]
-    yield [work[0].part(slice(count // 2, None))]
-
-
-def _fill(cupy: Any, work: list[_Work], how: _How) -> None:
-    plain = []
-    for each in work:
-        if not len(each.out) or not each.out.size:
-            continue
-        if not on_device(each.codes) and (each.codes >= CALLS).any():
-            _with_calls(cupy, each, how)
-        else:
-            plain.append(each.job(each.codes, each.images, each.out))
-    launch(cupy, plain, how.output)
-
-
-def _with_calls(cupy: Any, work: _Work, how: _How) -> None:
-    """In rounds: each image up to its next call, then these calls, op by op."""
-    codes, (n, k) = work.codes, work.codes.shape
-    slots, at = np.arange(k), np.zeros(n, np.int64)
-    images = work.images
-    while True:
-        calls = (codes >= CALLS) & (slots >= at[:, None])
-        upto = np.where(calls.any(axis=1), calls.argmax(axis=1), k)
-        now = np.where((slots >= at[:, None]) & (slots < upto[:, None]), codes, ABSENT)
-        last = bool((upto == k).all())
-        h, w, c, top = work.compiled.shape
-        into = work.out if last else cupy.empty((n, h, w, c), f"uint{int(top).bit_length()}")
-        launch(cupy, [work.job(now, images, into)], how.output if last else None)
-        if last:
-            return
-        images = into
-        rows = np.flatnonzero(upto < k)
-        called = codes[rows, upto[rows]]
-        for code in np.unique(called):
-            some = rows[called == code]
-            values, keys = work.compiled.values[some, upto[some]], work.compiled.keys[some, upto[some]]
-            call(cupy, by_code(int(code)), images, some, values, keys)
-        at = upto + 1
+    return _on_host(images[0]) if isinstance(images, list) and images else not on_device(images)
 
 
 # --- images that are on the host ------------------------------------------------------------------------
 
 
-def _through(cupy: Any, pairs: Sequence[tuple[Compiled, Any]], how: _How) -> list[Any]:
+def _through(cupy: Any, batches: Sequence[Batch]) -> list[Any]:
     """Over and back in pieces, on two streams: while one is copied, the one before is augmented."""
-    streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
-    waiting: list[tuple[Any, Array, Array, Array]] = []
-    results = []
-    turn = 0
-    for compiled, given in pairs:
-        images = _host_array(given)
-        shape = images.shape if how.output is None else how.output.shape(images.shape)
-        made = np.empty(shape, images.dtype if how.output is None else how.output.holder)
-        results.append(made)
-        step = max(1, _PIECE // max(images[:1].nbytes, 1))
-        for start in range(0, len(images) if made.size else 0, step):
-            part, stream = slice(start, start + step), streams[turn % 2]
-            if len(waiting) == len(streams):
-                _arrive(*waiting.pop(0))
-            with stream:
-                there = cupy.empty(images[part].shape, images.dtype)
-                over = _pinned(cupy, images[part].shape, images.dtype)
-                over[...] = images[part]
-                there.set(over, stream=stream)
-                (done,) = _stay(cupy, [(compiled.take(part), there)], how)
-                back = _pinned(cupy, done.shape, done.dtype)
-                done.get(stream=stream, out=back, blocking=False)
-            waiting.append((stream, back, made[part], over))
-            turn += 1
-    for each in waiting:
-        _arrive(*each)
+    streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(_STREAMS)]
+    turns = cycle(streams)
+    waiting: list[tuple[Any, Array, Array, Any]] = []
+    try:
+        results = [_piecewise(cupy, each, turns, waiting) for each in batches]
+        for piece in waiting:
+            _arrive(*piece)
+    finally:  # or pinned memory would go back while the device still writes there
+        for stream in streams:
+            stream.synchronize()
     return results
 
 
-def _arrive(stream: Any, back: Array, into: Array, _held: Array) -> None:
+def _piecewise(
+    cupy: Any, batch: Batch, turns: Iterator[Any], waiting: list[tuple[Any, Array, Array, Any]]
+) -> Array:
+    """One batch; the last of its pieces are `waiting` to arrive."""
+    images = _host_array(batch.images)
+    partners = None if batch.partners is None else _host_array(batch.partners)
+    for what, given in (("images", images), ("partners", partners)):
+        if given is not None and given.dtype.kind == "f" and not batch.checked and given.size:
+            bad = np.asarray(~np.isfinite(given).reshape(len(given), -1).all(axis=1))
+            refuse_not_finite(bad, batch.names, what)
+    shape = images.shape if batch.output is None else batch.output.shape(images.shape)
+    made = np.empty(shape, images.dtype if batch.output is None else batch.output.holder)
+    step = max(1, _PIECE // max(images[:1].nbytes, 1))
+    for start in range(0, len(images) if made.size else 0, step):
+        part = slice(start, start + step)
+        if len(waiting) == _STREAMS:
+            _arrive(*waiting.pop(0))
+        stream = next(turns)
+        with stream:
+            there, held = _over(cupy, images[part], stream)
+            beside, too = (None, None) if partners is None else _over(cupy, partners[part], stream)
+            some = Batch(batch.compiled.take(part), there, beside, batch.output, checked=True)
+            (done,) = stay(cupy, [some])
+            back = _pinned(cupy, done.shape, done.dtype)
+            done.get(stream=stream, out=back, blocking=False)
+        waiting.append((stream, back, made[part], (held, too)))
+    return made
+
+
+def _over(cupy: Any, images: Array, stream: Any) -> tuple[Any, Array]:
+    """A piece on the device, and the memory that must be held until it is there."""
+    there, over = cupy.empty(images.shape, images.dtype), _pinned(cupy, images.shape, images.dtype)
+    over[...] = images
+    there.set(over, stream=stream)
+    return there, over
+
+
+def _arrive(stream: Any, back: Array, into: Array, _held: Any) -> None:
     """The end of a piece; what the stream reads is held until then."""
     stream.synchronize()
     into[...] = back
 
 
 def _host_array(images: Any) -> Array:
-    if isinstance(images, list):
-        return np.stack([np.asarray(image) for image in images])
-    return images if isinstance(images, np.ndarray) else np.from_dlpack(images)
+    return np.stack(images) if isinstance(images, list) else images
 
 
 def _pinned(cupy: Any, shape: tuple[int, ...], dtype: Any) -> Array:

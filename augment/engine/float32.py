@@ -8,7 +8,12 @@ What is counted in levels needs a word:
 - AutoContrast stretches the least and the greatest value of a channel to 0 and 1.
 - Equalize moves a value with its level of 255: by as much as Pillow's table moves the level.
 
-Tables, colours and stencils clip to 0 .. 1; warps, flips and noise do not. Every device agrees within 1e-6.
+Tables, colours and stencils clip to 0 .. 1; warps, flips and noise do not.
+
+Each stage is worked out in float64 and rounded once, by additions, multiplications and divisions of single
+values in a fixed order: ``programs.cu`` finds the same bits. Hence no product of matrices (BLAS adds up in an
+order of the machine's), no power of a library, and a mean of whole numbers: L in units of 2**-24, whose sum is
+exact in any order.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ F64 = npt.NDArray[np.float64]
 
 _LUMA = np.array([19595, 38470, 7471], np.float64) / 65536
 _RGB, _LEVELS, _DEPTH, _STENCIL = 3, 255.0, 8, 3
+_UNIT, _MOST = float(1 << 24), float(1 << 15)  # of sums of L: their grain, and what none is beyond
 
 
 def run(image: Image, codes: npt.NDArray[np.int64], values: F64, *, bilinear: bool) -> Image:
@@ -47,17 +53,24 @@ def _clip(image: npt.NDArray[Any]) -> Image:
 
 
 def _luma(image: Image) -> F64:
-    wide = image.astype(np.float64)
-    grey: F64 = wide @ _LUMA if image.shape[2] == _RGB else wide.mean(axis=2)
-    return grey
+    channels = [image[..., k].astype(np.float64) for k in range(image.shape[2])]
+    if len(channels) == _RGB:
+        channels = [weight * channel for weight, channel in zip(_LUMA, channels, strict=True)]
+        return channels[0] + channels[1] + channels[2]
+    total = channels[0]
+    for channel in channels[1:]:
+        total = total + channel
+    return total / len(channels)
 
 
 def _blend(base: F64 | float, image: Image, factor: float) -> Image:
-    return _clip(base + factor * (image - base))
+    return _clip(base + factor * (image.astype(np.float64) - base))
 
 
 def _contrast(image: Image, values: F64) -> Image:
-    return _blend(float(_luma(image).mean()), image, values[0])
+    whole = np.floor(np.clip(_luma(image), -_MOST, _MOST) * _UNIT + 0.5).astype(np.int64)
+    mean = np.float32(float(whole.sum()) / _UNIT / float(whole.size))
+    return _blend(float(mean), image, values[0])
 
 
 def _colour(image: Image, values: F64) -> Image:
@@ -69,13 +82,11 @@ def _sharpen(image: Image, values: F64) -> Image:
     if min(h, w) < _STENCIL:
         return image
     wide = image.astype(np.float64)
-    total = 4 * wide[1:-1, 1:-1]
-    for y in range(_STENCIL):
-        for x in range(_STENCIL):
-            total = total + wide[y : y + h - 2, x : x + w - 2]
-    smooth = wide.copy()
-    smooth[1:-1, 1:-1] = total / 13
-    return _blend(smooth, image, values[0])
+    columns = wide[:-2] + wide[1:-1] + wide[2:]
+    total = columns[:, :-2] + columns[:, 1:-1] + columns[:, 2:] + 4 * wide[1:-1, 1:-1]
+    out = image.copy()
+    out[1:-1, 1:-1] = _blend(total / 13, image[1:-1, 1:-1], values[0])
+    return out
 
 
 def _posterize(image: Image, values: F64) -> Image:
@@ -88,45 +99,55 @@ def _posterize(image: Image, values: F64) -> Image:
 
 
 def _solarize(image: Image, values: F64) -> Image:
-    return _clip(np.where(image < values[0] / _LEVELS, image, 1.0 - image))
+    wide = image.astype(np.float64)
+    return _clip(np.where(wide < values[0] / _LEVELS, wide, 1.0 - wide))
 
 
 def _solarize_add(image: Image, values: F64) -> Image:
-    return _clip(np.where(image < 128 / _LEVELS, image + values[0] / _LEVELS, image))
+    wide = image.astype(np.float64)
+    return _clip(np.where(wide < 128 / _LEVELS, wide + values[0] / _LEVELS, wide))
 
 
 def _autocontrast(image: Image, _values: F64) -> Image:
     low, high = image.min(axis=(0, 1)).astype(np.float64), image.max(axis=(0, 1)).astype(np.float64)
     span = np.where(high > low, high - low, 1.0)
-    made: Image = np.where(high > low, _clip((image - low) / span), image).astype(np.float32)
+    made: Image = np.where(high > low, _clip((image.astype(np.float64) - low) / span), image)
     return made
 
 
 def _equalize(image: Image, _values: F64) -> Image:
     out = image.copy()
     for k in range(image.shape[2]):
-        level = np.floor(np.clip(image[..., k], 0, 1) * _LEVELS + 0.5).astype(np.int64)
+        level = np.floor(np.clip(image[..., k], 0, 1) * np.float32(_LEVELS) + np.float32(0.5)).astype(np.int64)
         counts = np.bincount(level.ravel(), minlength=256)
         used = counts[counts > 0]
         step = int(used.sum() - used[-1]) // 255
         if len(used) > 1 and step > 0:
             below = np.concatenate([[0], np.cumsum(counts)[:-1]])
             moved = np.minimum((below + step // 2) // step, 255) - np.arange(256)
-            out[..., k] = _clip(image[..., k] + moved[level] / _LEVELS)
+            shift = (moved / _LEVELS).astype(np.float32).astype(np.float64)[level]
+            out[..., k] = np.where(shift == 0, image[..., k], _clip(image[..., k] + shift))
     return out
 
 
 def _gamma(image: Image, values: F64) -> Image:
-    return _clip(np.power(np.clip(image, 0, 1).astype(np.float64), values[0]))
+    from augment.engine import _kernels
+
+    out = np.empty_like(image)
+    _kernels.power_of(np.clip(image, 0, 1).reshape(-1), float(values[0]), out.reshape(-1))
+    return out
 
 
 def _window(image: Image, values: F64) -> Image:
-    return _clip((image - values[0]) / (values[1] - values[0]))
+    return _clip((image.astype(np.float64) - values[0]) / (values[1] - values[0]))
 
 
 def _mix(image: Image, values: F64) -> Image:
-    m = values.reshape(3, 4)
-    return _clip(image.astype(np.float64) @ m[:, :3].T + m[:, 3])
+    red, green, blue = (image[..., k].astype(np.float64) for k in range(_RGB))
+    out = np.empty_like(image)
+    for k, row in enumerate(values.reshape(3, 4)):
+        out[..., k] = _clip(row[0] * red + row[1] * green + row[2] * blue + row[3])
+    return out
 
 
 def _erase(image: Image, values: F64) -> Image:
@@ -138,19 +159,20 @@ def _erase(image: Image, values: F64) -> Image:
 
 def _warp(image: Image, m: F64, *, bilinear: bool) -> Image:
     h, w, _ = image.shape
-    if not bilinear and not m[6] and not m[7]:  # the integer kernel moves 32 bits as well as 8: the same pixels
+    if not bilinear:  # the integer kernel moves 32 bits as well as 8: the same pixels
         from augment.engine import _kernels
 
         out = np.empty_like(image)
         _kernels.move(image, np.ascontiguousarray(m), out)
         return out
     y, x = np.mgrid[:h, :w] + 0.5
-    below = m[6] * x + m[7] * y + m[8]
-    u, v = (m[0] * x + m[1] * y + m[2]) / below, (m[3] * x + m[4] * y + m[5]) / below
+    u, v = m[0] * x + m[1] * y + m[2], m[3] * x + m[4] * y + m[5]
+    if m[6] or m[7]:
+        below = m[6] * x + m[7] * y + m[8]
+        with np.errstate(divide="ignore", invalid="ignore"):  # on the horizon: outside
+            u, v = u / below, v / below
     inside = (u >= 0) & (v >= 0) & (u < w) & (v < h)
     u, v = np.where(inside, u, 0.5), np.where(inside, v, 0.5)
-    if not bilinear:
-        return np.where(inside[..., None], image[v.astype(int), u.astype(int)], np.float32(0))
     left, up = np.floor(u - 0.5).astype(int), np.floor(v - 0.5).astype(int)
     dx, dy = (u - 0.5 - left)[..., None], (v - 0.5 - up)[..., None]
     x0, x1 = np.maximum(left, 0), np.minimum(left + 1, w - 1)
@@ -170,7 +192,7 @@ _BY_NAME: dict[str, Callable[[Image, F64], Image]] = {
     "Solarize": _solarize,
     "AutoContrast": _autocontrast,
     "Equalize": _equalize,
-    "Invert": lambda image, _values: _clip(1.0 - image),
+    "Invert": lambda image, _values: _clip(1.0 - image.astype(np.float64)),
     "Cutout": _erase,
     "Gamma": _gamma,
     "SolarizeAdd": _solarize_add,

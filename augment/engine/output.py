@@ -93,6 +93,15 @@ class Output:
         n, h, w, c = (*images, 1)[:_BATCH]
         return (n, c, h, w)
 
+    def check(self, dtype: np.dtype[Any]) -> None:
+        """Refuse images that cannot be handed over like this.
+
+        Raises:
+            TypeError: float32 images do not become integers.
+        """
+        if dtype.kind == "f" and self.integer:
+            raise TypeError(f"float32 images do not become {self.dtype}: ask for a float type")
+
     def factors(self, channels: int) -> F32:
         """The means of the channels, then one over their deviations: float32 (2, channels).
 
@@ -127,8 +136,7 @@ class Output:
         images = np.asarray(images)
         if images.dtype not in _TOPS:
             raise TypeError(f"images of dtype {images.dtype}: give uint8, uint16, or float32 of 0 .. 1")
-        if images.dtype.kind == "f" and self.integer:
-            raise TypeError(f"float32 images do not become {self.dtype}: ask for a float type")
+        self.check(images.dtype)
         if images.ndim not in {_BATCH, _BATCH - 1}:
             raise ValueError(f"images of shape {images.shape}: give (n, h, w, c) or (n, h, w)")
         four = images if images.ndim == _BATCH else images[..., None]

@@ -19,19 +19,25 @@
 //          rows of its tile; then
 //   BUILD  one block an image makes the tables that the next pass needs. The host launches BUILD, SCAN in turn.
 //
+// Floats have no tables: each op of a table is a point operation of its own, and what Contrast, AutoContrast and
+// Equalize learn from the pixels before it stands in the place of a table.
+//
 // A thread works on four pixels that follow each other: their bytes are whole 32-bit words at any number of
 // channels, and positions, tables and matrices are looked up once for the four.
 //
 // Compiled by NVRTC, without headers, and for tests by a C++ compiler behind tests/support/cuda_on_cpu.h.
 
 #ifndef BITS
-#define BITS 8  // of a value: 8 or 16
+#define BITS 8  // of a value: 8, 16, or 32 of a float
 #endif
 #ifndef CHANNELS
 #define CHANNELS 3  // 0: any number up to MOST
 #endif
 #ifndef BLOCK
 #define BLOCK 512  // threads: a multiple of 32
+#endif
+#ifndef MIXING
+#define MIXING 0  // 1: MixUp and CutMix too, which would take registers from programs without
 #endif
 #ifndef SHARED_POOL
 #define SHARED_POOL extern __shared__ __align__(16) unsigned char pool[]
@@ -45,16 +51,27 @@ typedef long long i64;
 
 #if BITS == 8
 typedef u8 Pixel;
-#else
+#elif BITS == 16
 typedef u16 Pixel;
+#else
+typedef float Pixel;
+#endif
+#define FLOATS (BITS == 32)
+#if FLOATS
+typedef float Value;  // of a pixel, in a register
+typedef double Sum, Factor;
+#else
+typedef u32 Value;
+typedef u32 Sum;  // of nine of them
+typedef float Factor;
 #endif
 #if CHANNELS
 #define MOST CHANNELS
 #else
 #define MOST 32
 #endif
-#define TOP ((1 << BITS) - 1)
-#define LEVELS (1 << BITS)  // entries of a table
+#define LEVELS (BITS == 16 ? 65536 : 256)  // entries of a table; floats are counted in as many
+#define TOP (LEVELS - 1)                   // white, but of floats: that is 1
 #define GROUP 4             // pixels that a thread has at a time
 #define WORDS (MOST * (int)sizeof(Pixel))  // of a group
 #define RUNS 2    // runs of tables in a segment
@@ -67,7 +84,7 @@ typedef u16 Pixel;
 #endif
 
 enum Mode { WHOLE, SCAN, BUILD };
-enum Sink { STORE, HISTOGRAM, LUMA };
+enum Sink { STORE, HISTOGRAM, LUMA, RANGE };
 enum Loop { STRAIGHT, TURNED, ANY };
 enum Goal { PIXELS, CONVERTED, STATISTICS, EVERY };
 enum Way { FIXED, RUNNING, PROJECTIVE, BILINEAR };
@@ -88,14 +105,16 @@ enum Code {
     GAMMA = 16,
     SOLARIZEADD = 17,
     WINDOW = 18,
-    MATRIX = 19
+    MATRIX = 19,
+    MIXUP = 120,
+    CUTMIX = 121
 };
 
 struct Stage {
     int kind, run;
     float factor;
     int box[4];
-    double matrix[12];
+    double matrix[12];  // of floats: any op's values
 };
 
 struct Warp {
@@ -108,8 +127,10 @@ struct Segment {
     int end;  // the slot behind it
     bool last, stencil, warped, placed;
     int before, count;  // stages before the warp; all
-    float sharpness;
+    Factor sharpness;
     Warp warp;
+    const Pixel* partner;  // an image of the same shape, for MixUp and CutMix
+    int width;
     Stage stages[STAGES];
 };
 
@@ -136,13 +157,91 @@ struct Shape {
 __device__ __forceinline__ int channels_of(const Shape& shape) { return CHANNELS ? CHANNELS : shape.channels; }
 
 __device__ __forceinline__ bool is_table(i64 code) {
+    if (FLOATS) return false;
     return code == BRIGHTNESS || code == CONTRAST || (code >= POSTERIZE && code <= INVERT) ||
            (code >= GAMMA && code <= WINDOW);
 }
 
 __device__ __forceinline__ bool counts_pixels(i64 code) { return code == AUTOCONTRAST || code == EQUALIZE; }
 
+// Of floats: an op that learns from all pixels.
+__device__ __forceinline__ bool learns(i64 code) {
+    return FLOATS && (code == CONTRAST || counts_pixels(code));
+}
+
 // --- arithmetic ----------------------------------------------------------------------------------------------
+
+// A value as it stands in memory, and back.
+union Both {
+    float number;
+    u32 bits;
+};
+
+__device__ __forceinline__ u32 bits_of(float value) {
+    Both both;
+    both.number = value;
+    return both.bits;
+}
+
+__device__ __forceinline__ float float_of(u32 bits) {
+    Both both;
+    both.bits = bits;
+    return both.number;
+}
+
+#if FLOATS
+
+__device__ __forceinline__ u32 raw(float value) { return bits_of(value); }
+__device__ __forceinline__ float unraw(u32 bits) { return float_of(bits); }
+__device__ __forceinline__ float sampled(double value) { return (float)value; }
+
+__device__ __forceinline__ double unit(double value) {
+    const double least = value > 0.0 ? value : 0.0;
+    return least < 1.0 ? least : 1.0;
+}
+
+__device__ __forceinline__ float blend(double base, double value, double factor) {
+    return (float)unit(base + factor * (value - base));
+}
+
+__device__ __forceinline__ float smoothed(double total, double middle, double factor) {
+    return blend(total / 13.0, middle, factor);
+}
+
+// L of a pixel: of RGB the weighted sum, else the mean.
+__device__ __forceinline__ double grey_of(const float (&v)[MOST], int c) {
+    if (c == 3)
+        return 0.2989959716796875 * (double)v[0] + 0.587005615234375 * (double)v[1 % MOST] +
+               0.1139984130859375 * (double)v[2 % MOST];
+    double total = v[0];
+    for (int k = 1; k < c; k++) total += (double)v[k];
+    return total / (double)c;
+}
+
+// Sums of L are exact, in any order: in units of 2**-24, none beyond 2**15.
+__device__ __forceinline__ u64 countable(double grey) {
+    const double least = grey > -32768.0 ? grey : -32768.0;
+    return (u64)(i64)floor((least < 32768.0 ? least : 32768.0) * 16777216.0 + 0.5);
+}
+
+__device__ __forceinline__ u32 level_of(float value) {
+    const float least = value > 0.0f ? value : 0.0f;
+    return (u32)(int)floorf((least < 1.0f ? least : 1.0f) * 255.0f + 0.5f);
+}
+
+// Numbers that are in the order of the floats, and back.
+__device__ __forceinline__ u32 rank_of(float value) {
+    const u32 bits = bits_of(value);
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+
+__device__ __forceinline__ float ranked(u32 rank) { return float_of(rank >> 31 ? rank & 0x7fffffffu : ~rank); }
+
+#else
+
+__device__ __forceinline__ u32 raw(u32 value) { return value; }
+__device__ __forceinline__ u32 unraw(u32 bits) { return bits; }
+__device__ __forceinline__ u32 sampled(double value) { return (u32)(int)value; }
 
 __device__ __forceinline__ u32 blend(int base, int value, float factor) {
     const float mixed = (float)base + factor * (float)(value - base);
@@ -154,6 +253,14 @@ __device__ __forceinline__ u32 luma(u32 r, u32 g, u32 b) {
     return (19595u * r + 38470u * g + 7471u * b + 32768u) >> 16;
 }
 
+__device__ __forceinline__ u32 smoothed(u32 total, u32 middle, float factor) {
+    return blend((int)((2u * total + 13u) / 26u), (int)middle, factor);
+}
+
+__device__ __forceinline__ u64 countable(u32 grey) { return grey; }
+__device__ __forceinline__ u32 level_of(u32 value) { return value; }
+__device__ __forceinline__ u32 rank_of(u32 value) { return value; }  // not asked for
+
 // L of a pixel: of RGB the weighted sum, else the rounded mean.
 __device__ __forceinline__ u32 grey_of(const u32 (&v)[MOST], int c) {
     if (c == 3) return luma(v[0], v[1 % MOST], v[2 % MOST]);
@@ -162,6 +269,34 @@ __device__ __forceinline__ u32 grey_of(const u32 (&v)[MOST], int c) {
     for (int k = 0; k < c; k++) total += v[k];
     return (2 * total + (u32)c) / (2 * (u32)c);
 }
+
+#endif
+
+#if FLOATS
+
+// `power_of` in _kernels.py: as many terms as 32 bits need, and no division for each.
+__device__ float power(double base, double exponent) {
+    int whole = 0;
+    while (base < 0.7071067811865476) {
+        base *= 2.0;
+        whole -= 1;
+    }
+    const double z = (base - 1.0) / (base + 1.0), square = z * z;
+    double total = 1.0 / 13.0;
+#pragma unroll
+    for (int odd = 11; odd > 0; odd -= 2) total = total * square + 1.0 / odd;
+    const double scaled = exponent * (whole + 2.0 * z * total * 1.4426950408889634);
+    if (scaled < -160.0) return 0.0f;
+    const double turns = floor(scaled + 0.5);
+    const double rest = (scaled - turns) * 0.6931471805599453;
+    total = 1.0;
+#pragma unroll
+    for (int step = 11; step > 0; step--) total = total * (rest * (1.0 / step)) + 1.0;
+    for (i64 left = (i64)(-turns); left > 0; left--) total *= 0.5;
+    return (float)total;
+}
+
+#else
 
 __device__ double power(double base, double exponent) {
     int whole = 0;
@@ -187,6 +322,8 @@ __device__ double power(double base, double exponent) {
     for (i64 left = (i64)(-turns); left > 0; left--) total *= 0.5;
     return total;
 }
+
+#endif
 
 __device__ __forceinline__ i64 fix(double value) { return (i64)floor(value * 65536.0 + 0.5); }
 
@@ -235,13 +372,17 @@ __device__ void cut(Segment& s, const i64* codes, const double* values, int slot
         if (code == SHARPNESS) {
             if (!empty) break;
             s.stencil = true;
-            s.sharpness = (float)value[0];
+            s.sharpness = (Factor)value[0];
         } else if (code == WARP) {
             if (s.warped || s.stencil) break;
             s.warped = true;
             s.before = s.count;
             set_warp(s.warp, value, shape, bilinear);
             open = false;
+        } else if (learns(code)) {
+            if (s.count == STAGES || run == RUNS - 1) break;
+            Stage& stage = s.stages[s.count++];
+            stage.kind = (int)code, stage.run = ++run, stage.matrix[0] = value[0];
         } else if (is_table(code)) {
             if (!open) {
                 if (s.count == STAGES || run == RUNS - 1) break;
@@ -253,12 +394,11 @@ __device__ void cut(Segment& s, const i64* codes, const double* values, int slot
             if (s.count == STAGES) break;
             Stage& stage = s.stages[s.count++];
             stage.kind = (int)code;
-            if (code == COLOR) stage.factor = (float)value[0];
-            if (code == CUTOUT) {
+            if (code == COLOR || code == MIXUP) stage.factor = (float)value[0];
+            if (code == CUTOUT || code == CUTMIX)
                 for (int i = 0; i < 4; i++) stage.box[i] = (int)value[i];
-                s.placed = true;
-            }
-            if (code == MATRIX)
+            s.placed |= code == CUTOUT || code == CUTMIX || code == MIXUP;
+            if (FLOATS || code == MATRIX)
                 for (int i = 0; i < 12; i++) stage.matrix[i] = value[i];
             open = false;
         }
@@ -271,9 +411,9 @@ __device__ void cut(Segment& s, const i64* codes, const double* values, int slot
 
 // --- from pixels to pixels -----------------------------------------------------------------------------------
 
-typedef u32 Four[GROUP][MOST];
+typedef Value Four[GROUP][MOST];
 
-__device__ __forceinline__ void read_pixel(const Pixel* at, u32 (&v)[MOST], int c) {
+__device__ __forceinline__ void read_pixel(const Pixel* at, Value (&v)[MOST], int c) {
     UNROLL for (int k = 0; k < c; k++) v[k] = at[k];
 }
 
@@ -291,12 +431,91 @@ __device__ __forceinline__ void read_group(const Pixel* at, int there, Four& v, 
             UNROLL for (int i = 0; i < WORDS; i++) words[i] = ((const u32*)at)[i];
         }
         UNROLL for (int i = 0; i < GROUP * MOST; i++)
-            v[i / MOST][i % MOST] = words[i * BITS / 32] >> (i * BITS % 32) & TOP;
+            v[i / MOST][i % MOST] = unraw(words[i * BITS / 32] >> (i * BITS % 32) & (FLOATS ? ~0u : (u32)TOP));
         return;
     }
 #endif
     for (int j = 0; j < GROUP; j++) read_pixel(at + (j < there ? (i64)j * c : 0), v[j], c);
 }
+
+__device__ __forceinline__ bool in_box(const Stage& stage, int x, int y) {
+    return x >= stage.box[0] && x < stage.box[2] && y >= stage.box[1] && y < stage.box[3];
+}
+
+// MixUp or CutMix of one value with the partner's in the same place.
+__device__ __forceinline__ Value with_partner(const Stage& stage, Value value, Value other) {
+    if (stage.kind == CUTMIX) return other;
+    const float share = stage.factor, mixed = (1.0f - share) * (float)value + share * (float)other;
+    return FLOATS ? (Value)mixed : (Value)(int)floorf(mixed + 0.5f);
+}
+
+#if FLOATS
+
+// What an op makes of one value; `learned` is of its channel, `grey` the pixel's L. Functions of their own: their
+// doubles would take the registers of all that do without.
+__device__ __noinline__ float toned(const Stage& stage, const float* learned, float value, double grey) {
+    const double v = value, factor = stage.matrix[0];
+    switch (stage.kind) {
+    case BRIGHTNESS: return blend(0.0, v, factor);
+    case CONTRAST: return blend((double)learned[0], v, factor);
+    case COLOR: return blend(grey, v, factor);
+    case POSTERIZE: {
+        const i64 bits = (i64)factor < 1 ? 1 : (i64)factor;
+        if (bits >= 8) return value;
+        const double steps = (double)(1 << bits), step = floor(unit(v) * steps);
+        return (float)((step < steps - 1.0 ? step : steps - 1.0) / steps);
+    }
+    case SOLARIZE: return (float)unit(v < factor / 255.0 ? v : 1.0 - v);
+    case AUTOCONTRAST: {
+        const double low = learned[0], high = learned[1];
+        return high > low ? (float)unit((v - low) / (high - low)) : value;
+    }
+    case EQUALIZE: {
+        const double shift = learned[level_of(value)];
+        return shift == 0.0 ? value : (float)unit(v + shift);
+    }
+    case INVERT: return (float)unit(1.0 - v);
+    case GAMMA: return v > 0.0 ? power(unit(v), factor) : 0.0f;
+    case SOLARIZEADD: return (float)unit(v < 128.0 / 255.0 ? v + factor / 255.0 : v);
+    case WINDOW: return (float)unit((v - factor) / (stage.matrix[1] - factor));
+    }
+    return value;
+}
+
+__device__ __noinline__ float mixed(const double* m, float red, float green, float blue) {
+    return (float)unit(m[0] * (double)red + m[1] * (double)green + m[2] * (double)blue + m[3]);
+}
+
+// The point operations from .. upto - 1.
+__device__ __forceinline__ void point(const Segment& s, int from, int upto, const Pixel* tables, Four& v,
+                                      const int (&x)[GROUP], const int (&y)[GROUP], int c) {
+    for (int i = from; i < upto; i++) {
+        const Stage& stage = s.stages[i];
+        UNROLL for (int j = 0; j < GROUP; j++) {
+            if (stage.kind == CUTOUT) {
+                if (in_box(stage, x[j], y[j]))
+                    for (int k = 0; k < c; k++) v[j][k] = 0.5f;
+            } else if (MIXING && stage.kind >= MIXUP) {
+                const Pixel* const other = s.partner + ((i64)y[j] * s.width + x[j]) * c;
+                if (stage.kind == MIXUP || in_box(stage, x[j], y[j]))
+                    for (int k = 0; k < c; k++) v[j][k] = with_partner(stage, v[j][k], other[k]);
+            } else if (stage.kind == MATRIX) {
+                if (c != 3) continue;
+                const double* const m = stage.matrix;
+                const float red = v[j][0], green = v[j][1 % MOST], blue = v[j][2 % MOST];
+                v[j][0] = mixed(m, red, green, blue);
+                v[j][1 % MOST] = mixed(m + 4, red, green, blue);
+                v[j][2 % MOST] = mixed(m + 8, red, green, blue);
+            } else {
+                const float* const learned = tables + (learns(stage.kind) ? (i64)stage.run * c * LEVELS : 0);
+                const double grey = stage.kind == COLOR ? grey_of(v[j], c) : 0.0;
+                for (int k = 0; k < c; k++) v[j][k] = toned(stage, learned + k * LEVELS, v[j][k], grey);
+            }
+        }
+    }
+}
+
+#else
 
 __device__ __forceinline__ u32 mixed(const double* m, double red, double green, double blue) {
     const double value = m[0] * red + m[1] * green + m[2] * blue + m[3] * (double)TOP;
@@ -328,10 +547,15 @@ __device__ __forceinline__ void point(const Segment& s, int from, int upto, cons
                 for (int k = 0; k < c; k++) v[j][k] = blend(grey, (int)v[j][k], stage.factor);
             }
         } else if (stage.kind == CUTOUT) {
-            const int left = stage.box[0], up = stage.box[1], right = stage.box[2], down = stage.box[3];
             UNROLL for (int j = 0; j < GROUP; j++)
-                if (x[j] >= left && x[j] < right && y[j] >= up && y[j] < down)
+                if (in_box(stage, x[j], y[j]))
                     for (int k = 0; k < c; k++) v[j][k] = (TOP + 1) / 2;
+        } else if (MIXING && stage.kind >= MIXUP) {
+            UNROLL for (int j = 0; j < GROUP; j++) {
+                const Pixel* const other = s.partner + ((i64)y[j] * s.width + x[j]) * c;
+                if (stage.kind == MIXUP || in_box(stage, x[j], y[j]))
+                    for (int k = 0; k < c; k++) v[j][k] = with_partner(stage, v[j][k], other[k]);
+            }
         } else if (c == 3) {  // MATRIX
             UNROLL for (int j = 0; j < GROUP; j++) {
                 const u64 rgb = mix(stage.matrix, v[j][0] | v[j][1 % MOST] << 16 | (u64)v[j][2 % MOST] << 32);
@@ -342,15 +566,17 @@ __device__ __forceinline__ void point(const Segment& s, int from, int upto, cons
     }
 }
 
-__device__ __forceinline__ void column(const Pixel* at, i64 pitch, u32 (&sum)[MOST], int c) {
-    for (int k = 0; k < c; k++) sum[k] = (u32)at[k - pitch] + (u32)at[k] + (u32)at[k + pitch];
+#endif
+
+__device__ __forceinline__ void column(const Pixel* at, i64 pitch, Sum (&sum)[MOST], int c) {
+    for (int k = 0; k < c; k++) sum[k] = (Sum)at[k - pitch] + (Sum)at[k] + (Sum)at[k + pitch];
 }
 
 // Sharpness at four pixels; the sums of columns are kept from one to the next.
 __device__ __forceinline__ void stencil(const Segment& s, const Pixel* src, const Shape& shape, Four& v,
                                         const int (&x)[GROUP], const int (&y)[GROUP], int c) {
     const i64 pitch = (i64)shape.width * c;
-    u32 left[MOST], centre[MOST], right[MOST];
+    Sum left[MOST], centre[MOST], right[MOST];
     int known = -1;  // the column after `centre`
     UNROLL for (int j = 0; j < GROUP; j++) {
         const Pixel* at = src + y[j] * pitch + (i64)x[j] * c;
@@ -365,8 +591,8 @@ __device__ __forceinline__ void stencil(const Segment& s, const Pixel* src, cons
         }
         column(at + c, pitch, right, c);
         for (int k = 0; k < c; k++) {
-            const u32 middle = at[k], total = left[k] + centre[k] + right[k] + 4u * middle;
-            v[j][k] = blend((int)((2u * total + 13u) / 26u), (int)middle, s.sharpness);
+            const Sum middle = at[k], total = left[k] + centre[k] + right[k] + (Sum)4 * middle;
+            v[j][k] = smoothed(total, middle, s.sharpness);
             left[k] = centre[k], centre[k] = right[k];
         }
         known = x[j] + 1;
@@ -375,7 +601,7 @@ __device__ __forceinline__ void stencil(const Segment& s, const Pixel* src, cons
 
 // One pixel between four neighbours, which are the group.
 __device__ __forceinline__ void between(const Segment& s, const Pixel* src, const Shape& shape,
-                                        const Pixel* tables, int px, int py, u32 (&into)[MOST], int c) {
+                                        const Pixel* tables, int px, int py, Value (&into)[MOST], int c) {
     const double* m = s.warp.m;
     const int w = shape.width, h = shape.height;
     const double x = px + 0.5, y = py + 0.5;
@@ -399,7 +625,7 @@ __device__ __forceinline__ void between(const Segment& s, const Pixel* src, cons
     for (int k = 0; k < c; k++) {
         const double p = four[0][k], q = four[1][k], r = four[2][k], t = four[3][k];
         const double first = p + (q - p) * dx, second = r + (t - r) * dx;
-        into[k] = (u32)(int)(first + (second - first) * dy);
+        into[k] = sampled(first + (second - first) * dy);
     }
 }
 
@@ -443,7 +669,7 @@ __device__ __forceinline__ void evaluate(const Segment& s, const Warp& warp, con
     if (LOOP == ANY && warp.way == BILINEAR) {
 #pragma unroll 1
         for (int j = 0; j < GROUP; j++) {
-            u32 one[MOST];
+            Value one[MOST];
             // The indices of `v` must be known to the compiler, or it would lie in local memory.
             const int px = j == 0 ? x[0] : j == 1 ? x[1] : j == 2 ? x[2] : x[3];
             const int py = j == 0 ? y[0] : j == 1 ? y[1] : j == 2 ? y[2] : y[3];
@@ -483,15 +709,6 @@ __device__ __forceinline__ void evaluate(const Segment& s, const Warp& warp, con
 
 // --- from pixels to the output -------------------------------------------------------------------------------
 
-__device__ __forceinline__ u32 bits_of(float value) {
-    union {
-        float number;
-        u32 bits;
-    } both;
-    both.number = value;
-    return both.bits;
-}
-
 // To half precision, to the nearest, ties to even.
 __device__ __forceinline__ u32 half_of(float value) {
 #ifdef __CUDA_ARCH__
@@ -519,10 +736,10 @@ __device__ __forceinline__ u32 brain_of(float value) {
 }
 
 template <int KIND>
-__device__ __forceinline__ u32 converted(u32 value, int k, int c, const Output& out) {
-    if (KIND == SAME) return value;
-    if (KIND == WIDER) return 257u * value;
-    if (KIND == NARROWER) return (value + 128u) / 257u;
+__device__ __forceinline__ u32 converted(Value value, int k, int c, const Output& out) {
+    if (KIND == SAME) return raw(value);
+    if (KIND == WIDER) return 257u * (u32)value;
+    if (KIND == NARROWER) return ((u32)value + 128u) / 257u;
     const float made = ((float)value * out.scale - out.norm[k]) * out.norm[c + k];
     return KIND == HALF ? half_of(made) : KIND == BRAIN ? brain_of(made) : bits_of(made);
 }
@@ -562,7 +779,7 @@ __device__ __forceinline__ void put(u8* to, const u32* values) {
 
 // One value: where four pixels are not there. A function of its own, to keep the code of the loops short.
 __device__ __noinline__ void put_one(u8* target, const Shape& shape, const Output& out, i64 p, int k,
-                                     u32 value) {
+                                     Value value) {
     const int c = channels_of(shape);
     const i64 at = out.planar ? k * shape.pixels + p : p * c + k;
     const int kind = out.kind;
@@ -617,6 +834,8 @@ __device__ __forceinline__ void store(u8* target, const Shape& shape, const Outp
         put_group<BRAIN>(target, shape, out, p, there, v);
     else if (out.kind == FLOAT)
         put_group<FLOAT>(target, shape, out, p, there, v);
+    else if (FLOATS)
+        return;  // not to integers
     else if (BITS == 8)
         put_group<WIDER>(target, shape, out, p, there, v);
     else
@@ -628,7 +847,7 @@ __device__ __forceinline__ void pack(const Four& v, u32 (&words)[WORDS]) {
         words[i] = 0;
         UNROLL for (int b = 0; b < 32 / BITS; b++) {
             const int at = i * (32 / BITS) + b;
-            words[i] |= v[at / MOST % GROUP][at % MOST] << (b * BITS);
+            words[i] |= raw(v[at / MOST % GROUP][at % MOST]) << (b * BITS);
         }
     }
 }
@@ -657,10 +876,19 @@ __device__ __forceinline__ void gather(const Pass& pass, const Shape& shape, i64
         UNROLL for (int j = 0; j < GROUP; j++)
             if (j < there)
                 for (int k = 0; k < c; k++)
-                    atomicAdd(&bins[(k * LEVELS + v[j][k]) * copies + (threadIdx.x & (copies - 1))], 1u);
+                    atomicAdd(&bins[(k * LEVELS + level_of(v[j][k])) * copies + (threadIdx.x & (copies - 1))], 1u);
+    } else if (FLOATS && pass.sink == RANGE) {
+        UNROLL for (int j = 0; j < GROUP; j++)
+            if (j < there)
+                for (int k = 0; k < c; k++) {
+                    u32* const least = bins + k * LEVELS * copies;  // and beside it that of the complements
+                    const u32 rank = rank_of(v[j][k]);
+                    if (rank < least[0]) atomicMin(least, rank);
+                    if (~rank < least[1]) atomicMin(least + 1, ~rank);
+                }
     } else {
         UNROLL for (int j = 0; j < GROUP; j++)
-            if (j < there) total += grey_of(v[j], c);
+            if (j < there) total += countable(grey_of(v[j], c));
     }
 }
 
@@ -760,12 +988,13 @@ __device__ void scan(const Segment& s, const Pass& pass, const Pixel* src, const
                      u8* target, u32* area, int copies) {
     const int c = channels_of(shape), thread = threadIdx.x;
     const Warp& warp = s.warp;
-    u32* bins = BITS == 8 ? area : state.counts;
-    if (BITS != 8) copies = 1;
+    const bool near = LEVELS == 256;
+    u32* bins = near ? area : state.counts;
+    if (!near) copies = 1;
     __shared__ u64 sums[32];
     if (thread < 32) sums[thread] = 0;
-    if (BITS == 8 && pass.sink == HISTOGRAM)
-        for (int i = thread; i < c * LEVELS * copies; i += BLOCK) bins[i] = 0;
+    if (near && pass.sink != STORE && pass.sink != LUMA)
+        for (int i = thread; i < c * LEVELS * copies; i += BLOCK) bins[i] = pass.sink == RANGE ? ~0u : 0;
     __syncthreads();
     u64 total = 0;
     if (pass.warped && warp.way == RUNNING) {
@@ -787,7 +1016,12 @@ __device__ void scan(const Segment& s, const Pass& pass, const Pixel* src, const
         for (int i = 1; i < 32; i++) sums[0] += sums[i];
         atomicAdd(state.luma, sums[0]);
     }
-    if (BITS == 8 && pass.sink == HISTOGRAM)
+    if (FLOATS && pass.sink == RANGE)
+        for (int i = thread; i < 2 * c; i += BLOCK) {
+            const int at = i / 2 * LEVELS;
+            atomicMin(&state.counts[at + i % 2], bins[at * copies + i % 2]);
+        }
+    if (near && pass.sink == HISTOGRAM)
         for (int i = thread; i < c * LEVELS; i += BLOCK) {
             u32 found = 0;
             for (int j = 0; j < copies; j++) found += bins[i * copies + j];
@@ -798,11 +1032,13 @@ __device__ void scan(const Segment& s, const Pass& pass, const Pixel* src, const
 
 // --- tables --------------------------------------------------------------------------------------------------
 
+#if !FLOATS
+
 // An entry of a table that needs no histogram.
 __device__ u32 plain(i64 code, const double* values, i64 base, int v) {
     const double parameter = values[0];
     const int unit = TOP / 255;
-    if (code == BRIGHTNESS || code == CONTRAST) return blend((int)base, v, (float)parameter);
+    if (code == BRIGHTNESS || code == CONTRAST) return (u32)blend((int)base, v, (float)parameter);
     if (code == POSTERIZE) {
         const i64 asked = (i64)parameter;
         const int bits = asked >= 8 ? BITS : asked < 1 ? 1 : (int)asked;
@@ -826,7 +1062,7 @@ __device__ u32 plain(i64 code, const double* values, i64 base, int v) {
     return TOP - v;  // INVERT
 }
 
-__device__ void stretch(const u32* counts, Pixel* step, int low, int high) {
+__device__ void stretch(Pixel* step, int low, int high) {
     const double scale = (double)TOP / (double)(high - low), offset = -(double)low * scale;
     for (int v = threadIdx.x; v < LEVELS; v += BLOCK) {
         i64 made = v;
@@ -834,6 +1070,8 @@ __device__ void stretch(const u32* counts, Pixel* step, int low, int high) {
         step[v] = (Pixel)(made < 0 ? 0 : made > TOP ? TOP : made);
     }
 }
+
+#endif
 
 __device__ void equalize(const u32* counts, Pixel* step, int low, int high, u64 pixels, u32* partial) {
     const int each = (LEVELS + BLOCK - 1) / BLOCK, thread = threadIdx.x;
@@ -858,6 +1096,41 @@ __device__ void equalize(const u32* counts, Pixel* step, int low, int high, u64 
     }
 }
 
+#if FLOATS
+
+// What an op learns from the sums and counts, into its place among the tables.
+__device__ __noinline__ void learn(i64 code, const State& state, float* into, const Shape& shape, u32* area) {
+    __shared__ u32 ends[2];
+    const int c = channels_of(shape), thread = threadIdx.x;
+    if (code != EQUALIZE) {
+        for (int k = thread; k < c; k += BLOCK) {
+            float* const table = into + k * LEVELS;
+            const u32* const counts = state.counts + k * LEVELS;
+            if (code == CONTRAST)
+                table[0] = (float)((double)(i64)*state.luma / 16777216.0 / (double)shape.pixels);
+            else
+                table[0] = ranked(counts[0]), table[1] = ranked(~counts[1]);
+        }
+        __syncthreads();
+        return;
+    }
+    for (int k = 0; k < c; k++) {
+        const u32* const counts = state.counts + k * LEVELS;
+        if (thread == 0) ends[0] = TOP, ends[1] = TOP;
+        __syncthreads();
+        for (int v = thread; v < LEVELS; v += BLOCK)
+            if (counts[v]) atomicMin(&ends[0], (u32)v), atomicMin(&ends[1], (u32)(TOP - v));
+        __syncthreads();
+        float* const table = into + k * LEVELS;
+        equalize(counts, table, (int)ends[0], TOP - (int)ends[1], (u64)shape.pixels, area);
+        __syncthreads();
+        for (int v = thread; v < LEVELS; v += BLOCK) table[v] = (float)(((double)table[v] - (double)v) / 255.0);
+        __syncthreads();
+    }
+}
+
+#else
+
 // Put one more table behind the run at `tables`; `push`: the histogram is needed again.
 __device__ __noinline__ void append(i64 code, const double* values, const State& state, Pixel* tables,
                                     const Shape& shape, bool push, u32* area) {
@@ -879,7 +1152,7 @@ __device__ __noinline__ void append(i64 code, const double* values, const State&
             if (high < TOP) atomicMin(&ends[1], high);
             __syncthreads();
             if (code == AUTOCONTRAST)
-                stretch(counts, state.step, (int)ends[0], TOP - (int)ends[1]);
+                stretch(state.step, (int)ends[0], TOP - (int)ends[1]);
             else
                 equalize(counts, state.step, (int)ends[0], TOP - (int)ends[1], (u64)shape.pixels, area);
         } else if (k == 0) {
@@ -899,6 +1172,8 @@ __device__ __noinline__ void append(i64 code, const double* values, const State&
         __syncthreads();
     }
 }
+
+#endif
 
 // --- programs ------------------------------------------------------------------------------------------------
 
@@ -932,7 +1207,7 @@ __device__ void bring(const u8* from, u8* into, i64 bytes) {
     }
 }
 
-// images: (n, 4): address of the source, address of the result, height, width.
+// images: (n, 5): addresses of the source, of the result and of the partner (0: none), height, width.
 // codes (n, slots), values (n, slots, 12): see augment/engine/compile.py.
 // scratch: two images of `pitch` bytes for each block (WHOLE) or image; states: likewise one State each.
 // tiles: (blocks, 3), SCAN only: image, first row, row behind the last.
@@ -956,9 +1231,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, BLOCK < 512 ? 512 / BLOCK : 
     const i64 owner = mode == WHOLE ? blockIdx.x : i;  // of scratch and state
     State state = state_at(BITS == 8 && mode == WHOLE ? pool + capacity : states + owner * state_bytes, c);
     while (i < n) {
-        const Pixel* src = (const Pixel*)images[4 * i];
-        u8* const result = (u8*)images[4 * i + 1];
-        shape.height = (int)images[4 * i + 2], shape.width = (int)images[4 * i + 3];
+        const i64* const about = images + 5 * i;
+        const Pixel* src = (const Pixel*)about[0];
+        u8* const result = (u8*)about[1];
+        shape.height = (int)about[3], shape.width = (int)about[4];
         shape.pixels = (i64)shape.height * shape.width;
         const u32 width = (u32)shape.width;
         const int bits = width > 1 ? 32 - __clz((int)(width - 1)) : 0;
@@ -971,7 +1247,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, BLOCK < 512 ? 512 / BLOCK : 
         int from = 0, seen = 0;
         for (int number = 0;; number++) {
             __syncthreads();
-            if (thread == 0) cut(segment, code, value, slots, from, shape, bilinear != 0);
+            if (thread == 0) {
+                cut(segment, code, value, slots, from, shape, bilinear != 0);
+                segment.partner = (const Pixel*)about[2], segment.width = shape.width;
+            }
             __syncthreads();
             const Segment& s = segment;
             const Pixel* here = src;
@@ -989,7 +1268,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK, BLOCK < 512 ? 512 / BLOCK : 
                 const i64 op = behind ? -1 : code[slot];
                 if (!behind && op <= 0) continue;
                 const bool table = !behind && is_table(op);
-                if (!table) {
+                const bool learning = !behind && learns(op);
+                if (learning) {
+                    run++;
+                } else if (!table) {
                     open = false;
                     if (!behind && op == WARP) warped = true;
                     if (!behind && op != WARP && op != SHARPNESS) position++;
@@ -1002,14 +1284,19 @@ extern "C" __global__ void __launch_bounds__(BLOCK, BLOCK < 512 ? 512 / BLOCK : 
                         __syncthreads();
                     }
                 }
-                const bool needs = table && ((counts_pixels(op) && !counted) || op == CONTRAST);
+                const bool needs = learning || table && ((counts_pixels(op) && !counted) || op == CONTRAST);
                 if (behind || needs) {
-                    const Pass pass = {behind ? STORE : op == CONTRAST ? LUMA : HISTOGRAM, position, warped};
+                    const int sink = behind                             ? STORE
+                                     : op == CONTRAST                   ? LUMA
+                                     : FLOATS && op == AUTOCONTRAST ? RANGE
+                                                                        : HISTOGRAM;
+                    const Pass pass = {sink, position, warped};
                     const bool now = mode == WHOLE || seen == turn;
                     if (now && mode != SCAN && pass.sink != STORE) {
                         if (thread == 0) *state.luma = 0;
-                        if (pass.sink == HISTOGRAM)
-                            for (int v = thread; v < c * LEVELS; v += BLOCK) state.counts[v] = 0;
+                        if (pass.sink != LUMA)
+                            for (int v = thread; v < c * LEVELS; v += BLOCK)
+                                state.counts[v] = pass.sink == RANGE ? ~0u : 0;
                         __syncthreads();
                     }
                     if (now && mode != BUILD) {
@@ -1026,6 +1313,13 @@ extern "C" __global__ void __launch_bounds__(BLOCK, BLOCK < 512 ? 512 / BLOCK : 
                     if (behind) break;
                     if (pass.sink == HISTOGRAM) counted = true;
                 }
+#if FLOATS
+                if (learning) {
+                    if (mode == WHOLE || (mode == BUILD && seen == turn))
+                        learn(op, state, state.tables + (i64)run * c * LEVELS, shape, area);
+                    position++;
+                }
+#else
                 if (table && (mode == WHOLE || (mode == BUILD && seen == turn))) {
                     bool push = false;
                     for (int next = slot + 1; counted && next < s.end; next++) {
@@ -1035,6 +1329,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, BLOCK < 512 ? 512 / BLOCK : 
                     Pixel* const tables = state.tables + (i64)run * c * LEVELS;
                     append(op, value + 12 * slot, state, tables, shape, push, area);
                 }
+#endif
             }
             if (s.last) break;
             from = s.end;

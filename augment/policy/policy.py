@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "Policy", "SubPolicy"]
 
+_EPOCHS = 8  # whose policies are kept
 _VERSION = b"policy-3"  # part of the digest, at most 16 bytes: a change of what a policy means changes its name
 
 
@@ -137,6 +138,14 @@ class Policy(Value):
         """
         if not self.scheduled:
             return self
+        known = _known(self)
+        if (now := known.get(epoch)) is None:
+            if len(known) >= _EPOCHS:
+                known.clear()
+            now = known[epoch] = self._at(epoch)
+        return now
+
+    def _at(self, epoch: int) -> Policy:
         live = tuple(sub.at(epoch) for sub in self.subpolicies if sub.weight_at(epoch) > 0)
         ended = self.until is not None and epoch >= self.until
         draws = 0 if ended or not live else min(self.draws, len(live)) if self.distinct else self.draws
@@ -247,8 +256,7 @@ class Policy(Value):
             targets: masks, boxes and keypoints, which geometric ops move along.
             partners: as many images of the same shapes, for MixUp and CutMix (:mod:`augment.engine.mix`).
             output: how the images are handed over, see :class:`augment.Output`; None: as they were given.
-            device: "cpu" or "cuda": the same bytes. On the GPU images stay where they are; there are neither
-                targets nor partners.
+            device: "cpu" or "cuda": the same bytes. On the GPU images and masks stay where they are.
 
         Returns:
             New images, the same kind as given. With targets: the images, and the targets as they are now. With
@@ -271,9 +279,9 @@ class Policy(Value):
         if device == "cuda":
             from augment.engine import cuda
 
-            if targets is not None or partners is not None:
-                raise ValueError("on a GPU neither targets move nor partners mix: take device='cpu'")
-            return cuda.apply(self, images, ids, seed=seed, epoch=epoch, output=output)
+            return cuda.apply(
+                self, images, ids, seed=seed, epoch=epoch, targets=targets, partners=partners, output=output
+            )
         return cpu.execute(
             images, self.draw(ids, seed, epoch), space=self.space, resampling=self.resampling, targets=targets,
             partners=partners, output=output,
@@ -385,6 +393,7 @@ class Policy(Value):
 
 
 _scheduled = Memo(lambda policy: policy.until is not None or any(s.at(0) is not s for s in policy.subpolicies))
+_known: Memo[dict[int, Policy]] = Memo(lambda _policy: {})  # by epoch
 _mixing = Memo(lambda policy: tuple(name for name in policy.ops if find(name).kind == "mix"))
 _texts = Memo(lambda policy: any(find(name).kind == "text" for name in policy.ops))
 # All are asked for each batch, and a batch may be one image.

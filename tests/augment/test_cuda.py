@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
-from functools import cache
-from hashlib import blake2b
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from cuda_on_cpu import ARCHITECTURES, HEADER, NEEDS_COMPILER, compiled, gpu, pointer, shared_library
+from cuda_on_cpu import ARCHITECTURES, NEEDS_COMPILER, compiled, gpu
+from cupy_on_cpu import CARD, DRAW, FINITE, SOURCE, Array, OutOfMemoryError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import augment
 from augment.effects import cuda as effects
-from augment.engine import _cuda_calls, _kernels, _launch, cuda, cuda_draw
+from augment.engine import _cuda_work, _kernels, _launch, cuda, cuda_draw
 from augment.engine.compile import Compiled, compile_programs
 from augment.engine.output import Output
 from augment.engine.programs import Programs
@@ -34,230 +27,8 @@ from augment.policy import Policy
 from augment.presets import preset
 from lake.errors import DeviceError
 
-SOURCE = Path(str(files("augment.engine").joinpath("programs.cu")))
-DRAW = Path(str(files("augment.engine").joinpath("draw.cu")))
-# What the sources need beyond tests/support/cuda_on_cpu.h; macros, so that it may come to have them too.
-PRELUDE = """
-#include <math.h>
-#include <sys/mman.h>
-#undef __noinline__
-#define __noinline__
-#undef __launch_bounds__
-#define __launch_bounds__(...)
-#undef __syncwarp
-#define __syncwarp() ((void)__ballot_sync(0xffffffffu, true))
-#define SHARED_POOL unsigned char* const pool = pool_end - pool_bytes
-static unsigned char* pool_end;  // behind it lies a page that cannot be touched
-static unsigned long long pool_bytes;
-template <typename T> inline T add_to(T* at, T value) {
-    const T old = *at;
-    *at += value;
-    return old;
-}
-#define atomicAdd add_to
-"""
-LAUNCHER = """
-extern "C" void run_augment(int blocks, i64 shared, const i64* images, i64 n, int channels, const i64* codes,
-                            const double* values, int slots, int bilinear, int kind, int planar,
-                            float scale, const float* norm, u8* scratch, i64 pitch, u8* states,
-                            i64 state_bytes, u32* counter, int grid, int capacity, int copies, int mode,
-                            int turn, const int* tiles) {
-    const size_t most = 256 << 10, page = 1 << 16;
-    if (!pool_end) {
-        void* const made = mmap(0, most + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        pool_end = (unsigned char*)made + most;
-        mprotect(pool_end, page, PROT_NONE);
-    }
-    pool_bytes = shared;
-    cuda_on_cpu::launch(blocks, BLOCK, [=] {
-        augment(images, n, channels, codes, values, slots, bilinear, kind, planar, scale, norm, scratch,
-                pitch, states, state_bytes, counter, grid, capacity, copies, mode, turn, tiles);
-    });
-}
-"""
-DRAW_LAUNCHER = """
-extern "C" void run_draw(int blocks, const u64* ids, i64 n, u32 seed_low, u32 seed_high, u32 epoch, int draws,
-                         int length, int subpolicies, const double* edges, const Choice* choices,
-                         const i64* row_codes, const double* row_values, double width, double height,
-                         i64* codes, double* values) {
-    cuda_on_cpu::launch(blocks, BLOCK, [=] {
-        draw(ids, n, seed_low, seed_high, epoch, draws, length, subpolicies, edges, choices, row_codes,
-             row_values, width, height, codes, values);
-    });
-}
-"""
-TWIN_LAUNCHER = """
-extern "C" void run_op(int blocks, const T* src, T* dst, int n, int h, int w, int c, const double* parameters,
-                       const unsigned int* keys) {
-    cuda_on_cpu::launch(blocks, 256, [=] { op(src, dst, n, h, w, c, parameters, keys); });
-}
-"""
 SIZES = [(1, 1), (1, 9), (9, 1), (2, 5), (3, 3), (7, 13), (16, 16), (19, 33), (24, 32)]
 CORE = [op.name for op in OPS.values() if op.kind not in {"call", "mix", "text"}]
-
-
-# ---------------------------------------------------------------- a stand-in for CuPy
-
-
-class Array:
-    """A CuPy array, in the host's memory."""
-
-    def __init__(self, values: npt.NDArray[Any]) -> None:
-        self.values = values
-
-    shape = property(lambda self: self.values.shape)
-    dtype = property(lambda self: self.values.dtype)
-    ndim = property(lambda self: self.values.ndim)
-    size = property(lambda self: self.values.size)
-    nbytes = property(lambda self: self.values.nbytes)
-    data = property(lambda self: SimpleNamespace(ptr=self.values.ctypes.data))
-    __cuda_array_interface__ = property(lambda self: self.values.__array_interface__)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, index: Any) -> Array:
-        return Array(self.values[plain(index)])
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self.values[plain(index)] = plain(value)
-
-    def set(self, host: npt.NDArray[Any], stream: object = None) -> None:
-        self.values[...] = host
-
-    def get(self, stream: object = None, out: Any = None, blocking: bool = True) -> npt.NDArray[Any]:
-        if out is None:
-            return self.values.copy()
-        out[...] = self.values
-        return out
-
-
-def plain(value: Any) -> Any:
-    return value.values if isinstance(value, Array) else value
-
-
-class OutOfMemoryError(Exception):
-    pass
-
-
-class Stream(nullcontext[None]):
-    def __init__(self, non_blocking: bool = False) -> None:
-        super().__init__()
-
-    def synchronize(self) -> None:
-        pass
-
-
-@cache
-def library(path: Path, launcher: str, **macros: int) -> ctypes.CDLL:
-    """The source for the CPU; kept for the next run, since the compiler takes seconds for each."""
-    text = PRELUDE + path.read_text("utf-8")
-    digest = blake2b((HEADER.read_text("utf-8") + text + launcher).encode(), digest_size=8).hexdigest()
-    name = "-".join([path.stem, digest, *(f"{key}{value}" for key, value in sorted(macros.items()))])
-    kept = Path(tempfile.gettempdir()) / f"gristmill-{os.getuid()}-{name}.so"
-    if kept.exists():
-        return ctypes.CDLL(str(kept))
-    with tempfile.TemporaryDirectory() as into:
-        source = Path(into) / path.name
-        source.write_text(text)
-        made = shared_library(source, launcher, Path(into), **macros)
-        part = kept.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(made._name, part)
-        part.replace(kept)
-        return made
-
-
-@cache
-def twin_library(code: str) -> Any:
-    with tempfile.TemporaryDirectory() as into:
-        source = Path(into) / "twin.cu"
-        source.write_text(code)
-        return shared_library(source, TWIN_LAUNCHER, Path(into)).run_op
-
-
-class Kernel:
-    num_regs = 128
-
-    def __init__(self, name: str, code: str, options: tuple[str, ...]) -> None:
-        assert "--fmad=false" in options
-        self.macros = {key: int(value) for key, value in re.findall(r"-D(\w+)=(\d+)", " ".join(options))}
-        if name == "op":
-            self.run = twin_library(code)
-        else:
-            source, launcher = (DRAW, DRAW_LAUNCHER) if name == "draw" else (SOURCE, LAUNCHER)
-            assert code == source.read_text("utf-8")
-            self.run = getattr(library(source, launcher, **self.macros), f"run_{name}")
-        self.max_dynamic_shared_size_bytes = 48 << 10
-
-    def __call__(
-        self, grid: tuple[int], block: tuple[int], given: tuple[Any, ...], shared_mem: int = 0
-    ) -> None:
-        assert block == (self.macros.get("BLOCK", 256),)
-        assert shared_mem <= min(self.max_dynamic_shared_size_bytes, 256 << 10)
-        kinds = {
-            "i4": ctypes.c_int32, "u4": ctypes.c_uint32, "i8": ctypes.c_int64, "f4": ctypes.c_float,
-            "f8": ctypes.c_double,
-        }  # fmt: skip
-        arguments = [
-            pointer(each.values) if isinstance(each, Array) else kinds[each.dtype.str[1:]](each)
-            for each in given
-        ]
-        shared = [ctypes.c_int64(shared_mem)] if "CHANNELS" in self.macros else []
-        self.run(grid[0], *shared, *arguments)
-
-
-CARD = {
-    "MultiProcessorCount": 3,
-    "MaxSharedMemoryPerBlockOptin": 227 << 10,
-    "MaxSharedMemoryPerMultiprocessor": 228 << 10,
-    "MaxRegistersPerMultiprocessor": 1 << 16,
-    "MaxThreadsPerMultiProcessor": 2048,
-}
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    device = SimpleNamespace(id=0, attributes=CARD)
-    cupy = SimpleNamespace(
-        asarray=lambda data, dtype=None: (
-            Array(np.array(plain(data), dtype)) if not isinstance(data, Array) else data
-        ),
-        ascontiguousarray=lambda data: data if data.values.flags.c_contiguous else Array(data.values.copy()),
-        from_dlpack=lambda data: Array(np.from_dlpack(data)),
-        empty=lambda shape, dtype: Array(np.full(shape, 77, dtype)),
-        zeros=lambda shape, dtype: Array(np.zeros(shape, dtype)),
-        get_default_memory_pool=lambda: SimpleNamespace(free_all_blocks=lambda: None),
-        cuda=SimpleNamespace(
-            Device=lambda _=0: device,
-            Stream=Stream,
-            get_current_stream=Stream,
-            alloc_pinned_memory=lambda count: bytearray(max(count, 1)),
-            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-        ),
-        RawModule=lambda code, options: SimpleNamespace(get_function=lambda name: Kernel(name, code, options)),
-    )
-    for module in (cuda, cuda_draw, _cuda_calls, _launch):
-        monkeypatch.setattr(module, "_cupy", lambda: cupy)
-    # What they hold must not outlive the stand-in.
-    for module, name in (
-        (_launch, "_card"),
-        (_launch, "_kernel"),
-        (cuda_draw, "_kernel"),
-        (_cuda_calls, "_kernel"),
-    ):
-        monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
-    monkeypatch.setattr(cuda_draw, "_tables", {})
-    monkeypatch.setattr(_launch, "_BLOCK", 64)  # fibers are slow, and so is the compiler
-    monkeypatch.setattr(_launch, "_SMALL_BLOCK", 64)
-    return cupy
-
-
-@pytest.fixture(params=["source on the CPU", "GPU"])
-def device(request: pytest.FixtureRequest) -> Any:
-    """CuPy: a stand-in, and where there is a GPU the real one."""
-    if request.param == "GPU":
-        return gpu() or pytest.skip("there is no GPU, or no CuPy")
-    return request.getfixturevalue("stand_in")
 
 
 # ---------------------------------------------------------------- the bits
@@ -482,12 +253,12 @@ def test_too_little_memory_is_tried_in_halves_once(
 
         return launch
 
-    monkeypatch.setattr(cuda, "launch", tight(4))
+    monkeypatch.setattr(_cuda_work, "launch", tight(4))
     assert np.array_equal(
         cuda.apply(policy, stand_in.asarray(images), range(8)).get(), policy.apply(images, range(8))
     )
     assert seen == [8, 4, 4]
-    monkeypatch.setattr(cuda, "launch", tight(3))
+    monkeypatch.setattr(_cuda_work, "launch", tight(3))
     with pytest.raises(DeviceError, match="smaller batches"):
         cuda.apply(policy, stand_in.asarray(images), range(8))
 
@@ -546,12 +317,6 @@ def test_effects_go_to_their_kernels(device: Any, monkeypatch: pytest.MonkeyPatc
     assert np.array_equal(found.get(), policy.apply(images, range(12)))
 
 
-def test_mixing_is_refused(device: Any) -> None:
-    name = next(op.name for op in OPS.values() if op.kind == "mix")
-    with pytest.raises(DeviceError, match=f"{name} mixes two images"):
-        cuda.apply(drawn([name], 1), device.asarray(np.zeros((1, 4, 4, 3), np.uint8)), [1])
-
-
 def test_what_does_not_fit_is_refused(device: Any) -> None:
     one = preset("randaugment").compile(range(2), size=(8, 8, 3))
     images = np.zeros((2, 8, 8, 3), np.uint8)
@@ -561,8 +326,6 @@ def test_what_does_not_fit_is_refused(device: Any) -> None:
         cuda.run(one, images.astype(np.uint16))
     with pytest.raises(ValueError, match="on the host"):
         cuda.run([one, one], [images, device.asarray(images)])
-    with pytest.raises(TypeError, match="float32"):
-        cuda.apply(preset("randaugment"), images.astype(np.float32), range(2))
     with pytest.raises(ValueError, match="33 channels"):
         cuda.apply(preset("randaugment"), np.zeros((1, 2, 2, 33), np.uint8), [1])
 
@@ -656,11 +419,12 @@ def test_policies_that_are_no_table_are_drawn_on_the_host(device: Any) -> None:
 def test_the_numbers_are_those_of_the_source() -> None:
     source = SOURCE.read_text("utf-8")
     codes = dict(re.findall(r"^    ([A-Z]+) = (\d+)", source, re.MULTILINE))
+    of_mixing = {"MIXUP": OPS["MixUp"].code, "CUTMIX": OPS["CutMix"].code}
     assert {name: int(code) for name, code in codes.items()} == {
-        name: getattr(_kernels, name) for name in codes
+        name: of_mixing.get(name) or getattr(_kernels, name) for name in codes
     }
     assert set(codes) == {"WARP", "MATRIX"} | {op.name.upper() for op in OPS.values() if op.kind == "lut"} | {
-        "COLOR", "SHARPNESS", "CUTOUT",
+        "COLOR", "SHARPNESS", "CUTOUT", "MIXUP", "CUTMIX",
     }  # fmt: skip
     assert f"#define RUNS {_launch.RUNS} " in source
     assert f"#define MOST {_launch.MOST_CHANNELS}\n" in source
@@ -671,11 +435,13 @@ def test_the_numbers_are_those_of_the_source() -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nvrtc_compiles_the_source(architecture: int, tmp_path: Path) -> None:
-    for bits, channels in [(8, 3)] if architecture != 90 else [(8, 3), (16, 1)]:
+    for bits, channels in [(8, 3), (32, 3)] if architecture != 90 else [(8, 3), (16, 1), (32, 0)]:
         source = tmp_path / "programs.cu"
-        source.write_text(f"#define BITS {bits}\n#define CHANNELS {channels}\n" + SOURCE.read_text("utf-8"))
+        macros = f"#define BITS {bits}\n#define CHANNELS {channels}\n#define MIXING {int(bits != 8)}\n"
+        source.write_text(macros + SOURCE.read_text("utf-8"))
         assert compiled(source, architecture) == {"augment"}
     assert compiled(DRAW, architecture) == {"draw"}
+    assert compiled(FINITE, architecture) == {"not_finite"}
 
 
 @pytest.mark.skipif(gpu() is not None, reason="there is a GPU")

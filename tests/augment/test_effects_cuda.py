@@ -19,11 +19,12 @@ from lake.errors import DeviceError
 
 SOURCE = Path(str(files("augment.effects").joinpath("effects.cu")))
 NAMES = [name for name, op in OPS.items() if op.kind == "call"]
+KINDS = {np.uint8: "u8", np.uint16: "u16", np.float32: "f32"}
 N, SIDES, V = "i64 n,", "int h, int w, int c,", "const double* v,"
 PARAMETERS = {
     "noise": f"{N} i64 size, const double* scale, const u32* keys, const float* table, float top",
-    "blur_down": f"const T* src, i64* sums, {N} {SIDES} const i64* taps, int reach",
-    "blur_across": f"const i64* sums, T* dst, {N} {SIDES} const i64* taps, int reach",
+    "blur_down": f"const T* src, Pixel<T>::Sum* sums, {N} {SIDES} const i64* taps, int reach",
+    "blur_across": f"const Pixel<T>::Sum* sums, T* dst, {N} {SIDES} const i64* taps, int reach",
     "jpeg": f"const T* src, T* dst, {SIDES} const double* quantum, const double* m, double top",
     "clahe_tables": f"const T* src, {SIDES} {V} u32* counts, float* tables, int levels",
     "clahe_apply": f"const T* src, T* dst, {N} {SIDES} const float* tables, int levels",
@@ -41,10 +42,10 @@ Array = npt.NDArray[Any]
 
 def launcher() -> str:
     made = []
-    for kind in ("u8", "u16"):
+    for kind in KINDS.values():
         for name, parameters in PARAMETERS.items():
             called = ", ".join(part.split()[-1].lstrip("*") for part in parameters.split(","))
-            typed = parameters.replace("T*", f"{kind}*")
+            typed = parameters.replace("T*", f"{kind}*").replace("<T>", f"<{kind}>")
             made.append(
                 f'extern "C" void run_{name}_{kind}(int blocks, int threads, {typed}) '
                 f"{{ cuda_on_cpu::launch(blocks, threads, [=] {{ {name}_{kind}({called}); }}); }}"
@@ -75,7 +76,7 @@ def argument(value: Any, src: Array, dst: Array, held: dict[int, Array]) -> Any:
 
 
 def on_cpu(library: ctypes.CDLL, name: str, images: Array, values: Array, keys: Array) -> Array:
-    kind = "u8" if images.dtype == np.uint8 else "u16"
+    kind = KINDS[images.dtype.type]
     out, held = np.empty_like(images), {}
     for launch in cuda.launches(name, kind, images.shape, values, keys):
         run = getattr(library, f"run_{launch.name}_{kind}")
@@ -85,8 +86,10 @@ def on_cpu(library: ctypes.CDLL, name: str, images: Array, values: Array, keys: 
 
 def case(name: str, shape: tuple[int, ...], dtype: type[np.generic], seed: int) -> tuple[Array, Array, Array]:
     draw = np.random.default_rng([seed, *shape])
-    top = np.iinfo(dtype).max  # type: ignore[type-var]  # integers
+    top = 1 if dtype is np.float32 else np.iinfo(dtype).max  # type: ignore[type-var]  # integers
     images = np.clip(draw.normal(top / 2, top / 3, shape), 0, top).astype(dtype)
+    if dtype is np.float32:
+        images = images * np.float32(1.2) - np.float32(0.1)  # a little beyond 0 .. 1
     n = shape[0]
     op = OPS[name]
     parameter = op.range("wide").parameter(draw.random(n))
@@ -100,11 +103,11 @@ def case(name: str, shape: tuple[int, ...], dtype: type[np.generic], seed: int) 
 
 
 @cuda_on_cpu.NEEDS_COMPILER
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("dtype", list(KINDS))
 @pytest.mark.parametrize("name", NAMES)
 def test_the_source_has_the_bytes_of_the_cpu(library: ctypes.CDLL, name: str, dtype: type[np.generic]) -> None:
     shapes = [(2, 1, 1, 1), (2, 1, 9, 3), (3, 17, 8, 2), (4, 33, 41, 3)]
-    if name == "Clahe" and dtype is np.uint16:
+    if name == "Clahe" and dtype is not np.uint8:
         shapes = [(1, 1, 9, 1), (1, 33, 41, 1)]  # tables of 16 MB a channel
     for shape in shapes:
         images, values, keys = case(name, shape, dtype, 5)
@@ -116,10 +119,10 @@ def test_the_source_has_the_bytes_of_the_cpu(library: ctypes.CDLL, name: str, dt
 @pytest.mark.parametrize("architecture", cuda_on_cpu.ARCHITECTURES)
 def test_nvrtc_compiles_it(architecture: int) -> None:
     entries = cuda_on_cpu.compiled(SOURCE, architecture)
-    assert entries == {f"{name}_{kind}" for name in PARAMETERS for kind in ("u8", "u16")}
+    assert entries == {f"{name}_{kind}" for name in PARAMETERS for kind in KINDS.values()}
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("dtype", list(KINDS))
 @pytest.mark.parametrize("name", NAMES)
 def test_on_a_gpu(name: str, dtype: type[np.generic]) -> None:
     cupy = cuda_on_cpu.gpu()

@@ -68,6 +68,14 @@ def test_in_a_policy_bytes_depend_on_the_row_alone() -> None:
     assert 0 <= shares.min() <= shares.max() <= 0.5
 
 
+def test_what_was_compiled_takes_partners_too() -> None:
+    images, partners = pair()
+    policy = Policy.model_validate({"subpolicies": [[{"op": "MixUp", "magnitude": [0, 1]}]]})
+    wanted, _ = policy.apply(images, range(5), seed=2, partners=partners)
+    compiled = policy.compile(range(5), size=images.shape[1:], seed=2)
+    assert np.array_equal(compiled.run(images, partners=partners), wanted)
+
+
 def test_partners_may_be_a_list_where_images_are_an_array_and_the_other_way_round() -> None:
     images, partners = pair()
     program = [[Applied("MixUp", 0.3)]] * 5
