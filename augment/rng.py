@@ -14,6 +14,7 @@ blocks from 2**31 on, and counts with it: ``philox(counter=(index, 0, k2, k3), k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,11 +27,12 @@ U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
 
-_LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 _IDS = "32 lower-case hexadecimal digits each, a uint64 array (n, 2), or an array of n non-negative integers"
 _PAIR = 2  # an id is two 64-bit halves
 _KEYS = 1 << 31  # the first block that is a key
+_ID = re.compile("[0-9a-f]{32}")
+_FEW = 16
 
 
 def philox4x32(counter: U32, key: U32) -> U32:
@@ -92,6 +94,9 @@ def halves(ids: object) -> U64:
 
 
 def _hexadecimal(values: Any) -> U64:
+    # A sampler asks for one image at a time: Arrow takes ten times as long for a few.
+    if isinstance(values, list) and len(values) <= _FEW and all(map(_ID.fullmatch, values)):
+        return np.array([(int(one[:16], 16), int(one[16:], 16)) for one in values], np.uint64)
     from lake import ids  # loads Arrow
 
     return ids.halves(values)
@@ -99,9 +104,7 @@ def _hexadecimal(values: Any) -> U64:
 
 def _words(pairs: U64) -> U32:
     """(n, 2) 64-bit halves as (n, 4) 32-bit words, most significant first."""
-    return np.stack(
-        [pairs[:, 0] >> _32, pairs[:, 0] & _LOW, pairs[:, 1] >> _32, pairs[:, 1] & _LOW], axis=1
-    ).astype(np.uint32)
+    return pairs.astype(">u8", order="C").view(">u4").astype(np.uint32)
 
 
 def _check(name: str, value: int, bits: int) -> int:
@@ -138,34 +141,35 @@ class Stream:
 
     def bits(self, blocks: Sequence[int]) -> U32:
         """Random bits: uint32 (n, len(blocks), 4)."""
-        n, m = len(self), len(blocks)
+        from augment._philox import bits
+
         numbers = np.array([_check("index", b, 32) for b in blocks], np.uint32)
-        counter = np.empty((n, m, 4), np.uint32)
-        counter[..., 0] = numbers
-        counter[..., 1] = self._epoch
-        counter[..., 2:] = self._mixed[:, None, 2:]
-        keys = np.repeat(self._mixed[:, :2], m, axis=0)
-        return philox4x32(counter.reshape(-1, 4), keys).reshape(n, m, 4)
+        made = np.empty((len(self), len(numbers), 4), np.uint32)
+        bits(self._mixed, self._epoch, numbers, made)
+        return made
 
     def uniforms(self, indices: Sequence[int]) -> F64:
         """Uniform numbers in [0, 1) with 53 bits: float64 (n, len(indices))."""
-        blocks = sorted({i // 2 for i in indices})
-        values = _doubles(self.bits(blocks))
+        blocks = sorted({_check("index", i, 33) // 2 for i in indices})
+        values = self.pairs(np.array(blocks, np.uint32))
         place = {block: position for position, block in enumerate(blocks)}
         return values[:, [2 * place[i // 2] + i % 2 for i in indices]]
+
+    def pairs(self, blocks: U32) -> F64:
+        """The uniform numbers ``2 b`` and ``2 b + 1`` of each block b: float64 (n, 2 len(blocks))."""
+        return _doubles(self._mixed, self._epoch, blocks)
 
     def keys(self, slots: Sequence[int]) -> U32:
         """Keys for the ops in these places of a program: uint32 (n, len(slots), 4)."""
         return self.bits([_KEYS + slot for slot in slots])
 
 
-def _doubles(bits: U32) -> F64:
-    """Blocks (n, m, 4) as 2 m numbers in [0, 1) each: float64 (n, 2 m)."""
-    words = bits.astype(np.uint64).reshape(len(bits), 2 * bits.shape[1], 2)
-    # The usual recipe for doubles from two words (numpy.random's and the Mersenne Twister's).
-    values = (words[..., 0] >> np.uint64(5)) * np.uint64(1 << 26) + (words[..., 1] >> np.uint64(6))
-    doubles: F64 = values.astype(np.float64) * 2.0**-53
-    return doubles
+def _doubles(keys: U32, epoch: int, blocks: U32) -> F64:
+    from augment._philox import doubles
+
+    made = np.empty((len(keys), 2 * len(blocks)))
+    doubles(keys, epoch, blocks, made)
+    return made
 
 
 def of_keys(keys: U32, count: int) -> F64:
@@ -174,12 +178,8 @@ def of_keys(keys: U32, count: int) -> F64:
     >>> of_keys(np.zeros((1, 4), np.uint32), 3).shape
     (1, 3)
     """
-    n, blocks = len(keys), (count + 1) // 2
-    counter = np.zeros((n, blocks, 4), np.uint32)
-    counter[..., 0] = np.arange(blocks, dtype=np.uint32)
-    counter[..., 2:] = keys[:, None, 2:]
-    bits = philox4x32(counter.reshape(-1, 4), np.repeat(keys[:, :2], blocks, axis=0))
-    return _doubles(bits.reshape(n, blocks, 4))[:, :count]
+    blocks = np.arange((count + 1) // 2, dtype=np.uint32)
+    return _doubles(np.require(keys, np.uint32, ["C", "W"]), 0, blocks)[:, :count]
 
 
 def generator(key: npt.ArrayLike) -> np.random.Generator:

@@ -3,7 +3,7 @@
 nlpaug (MIT) draws from the global ``random`` and ``numpy.random``. Here both are seeded for every row from its
 key and put back behind it, under a lock: what happens to a text depends on its id, seed, epoch and place in the
 program. The magnitude is the share of words (``aug_p``, of the ops on characters ``aug_word_p``) from 0 to 0.5.
-What :class:`augment.text.Protect` names is not kept from nlpaug: give it ``stopwords``.
+What :class:`augment.text.Protect` names is kept from it by :mod:`augment.text.called`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from augment import rng
 from augment.engine.programs import ABSENT, Programs
-from augment.ops import by_code, find
+from augment.ops import find
 from augment.policy.levels import drawn
 from augment.policy.memo import Memo
 from augment.policy.schedule import Schedule
@@ -24,6 +24,7 @@ __all__ = ["draw"]
 # x, y. The strides are fixed, so that a policy with another number of choices draws the same numbers.
 _STRIDE = 64
 _PER_CHOICE = 5
+_LAW = 5  # numbers of an augment.policy.levels.Law
 _FAIR = 0.5
 _MOST_CELLS = 1 << 22  # of distinct draws: rows x sub-policies held at once
 
@@ -37,14 +38,25 @@ class _Table:
     def __init__(self, policy: Policy) -> None:
         shape = (len(policy.subpolicies), max(len(sub.choices) for sub in policy.subpolicies))
         self.codes = np.full(shape, ABSENT, np.int64)
-        self.probability, self.laws = np.zeros(shape), np.zeros((*shape, 5))
+        self.probability, self.laws = np.zeros(shape), np.zeros((*shape, _LAW))
         self.signed = np.ones(shape, bool)
+        # As augment.ops.Range has them; mirrored: half of the draws go from zero the other way.
+        self.zero, self.width = np.zeros(shape), np.zeros(shape)
+        self.mirrored, self.whole = np.zeros(shape, bool), np.zeros(shape, bool)
         for s, sub in enumerate(policy.subpolicies):
             for j, choice in enumerate(sub.choices):
-                self.codes[s, j] = find(choice.spelt).code
+                op = find(choice.spelt)
+                span = op.range(policy.space)
+                self.codes[s, j] = op.code
                 self.probability[s, j] = _number(choice.probability)
                 self.laws[s, j] = choice.law(policy.space)
                 self.signed[s, j] = choice.signed
+                self.zero[s, j], self.width[s, j] = span.zero, span.full - span.zero
+                self.whole[s, j] = span.whole
+                self.mirrored[s, j] = choice.signed and span.signed
+        # The blocks of random bits of each turn, of two draws each; see augment.rng.
+        turns, blocks = np.arange(policy.draws) * (_STRIDE // 2), np.arange(1 + _PER_CHOICE * shape[1] // 2)
+        self.blocks = (turns[:, None] + blocks).astype(np.uint32)
         self.weights = np.array([_number(sub.weight) for sub in policy.subpolicies], np.float64)
         self.cumulative = np.cumsum(self.weights) / self.weights.sum()
 
@@ -86,33 +98,24 @@ def _number(value: float | Schedule) -> float:
 def draw(policy: Policy, stream: rng.Stream) -> Programs:
     """The programs of one epoch, one per record of the stream."""
     table = _table(policy)
-    n, length = len(stream), table.codes.shape[1]
-    programs = Programs.empty(n, policy.draws * length)
-    taken: list[I64] = []
-    for turn in range(policy.draws):
-        base = turn * _STRIDE
-        chosen = table.pick(stream.uniforms([base])[:, 0], taken)
-        if policy.distinct:
-            taken.append(chosen)
-        numbers = stream.uniforms(range(base + 1, base + 1 + _PER_CHOICE * length))
-        for j in range(length):
-            u = numbers[:, _PER_CHOICE * j : _PER_CHOICE * (j + 1)]
-            slot = turn * length + j
-            codes = table.codes[chosen, j]
-            codes[u[:, 0] >= table.probability[chosen, j]] = ABSENT
-            level = drawn(u[:, 1], table.laws[chosen, j], policy.bins)
-            sign = np.where((u[:, 2] < _FAIR) | ~table.signed[chosen, j], 1.0, -1.0)
-            programs.codes[:, slot] = codes
-            programs.parameters[:, slot] = _parameters(codes, level, sign, policy)
-            programs.x[:, slot], programs.y[:, slot] = u[:, 3], u[:, 4]
-    programs.keys[:] = stream.keys(range(programs.codes.shape[1]))
-    return programs
-
-
-def _parameters(codes: I64, level: F64, sign: F64, policy: Policy) -> F64:
-    values = np.zeros(len(codes))
-    for code in np.unique(codes[codes != ABSENT]):
-        mine = codes == code
-        span = by_code(int(code)).range(policy.space)
-        values[mine] = span.parameter(level[mine], sign[mine])
-    return values
+    n, draws, length = len(stream), policy.draws, table.codes.shape[1]
+    numbers = stream.pairs(table.blocks.ravel()).reshape(n, draws, 2 * table.blocks.shape[1])
+    if policy.distinct:
+        taken: list[I64] = []
+        for turn in range(draws):
+            taken.append(table.pick(numbers[:, turn, 0], taken))
+        chosen = np.stack(taken, axis=1) if taken else np.empty((n, 0), np.int64)
+    else:
+        chosen = table.pick(numbers[:, :, 0])
+    u = numbers[:, :, 1 : 1 + _PER_CHOICE * length].reshape(n, draws, length, _PER_CHOICE)
+    codes = np.where(u[..., 0] < table.probability[chosen], table.codes[chosen], ABSENT)
+    level = drawn(u[..., 1].ravel(), table.laws[chosen].reshape(-1, _LAW), policy.bins).reshape(u.shape[:3])
+    far = table.width[chosen] * level
+    far = np.where((u[..., 2] >= _FAIR) & table.mirrored[chosen], -far, far)
+    value = table.zero[chosen] + far
+    value = np.where(table.whole[chosen], np.rint(value), value)
+    slots = (n, draws * length)
+    return Programs(
+        codes.reshape(slots), np.where(codes == ABSENT, 0.0, value).reshape(slots), u[..., 3].reshape(slots),
+        u[..., 4].reshape(slots), stream.keys(range(slots[1])),
+    )  # fmt: skip

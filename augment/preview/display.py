@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from augment.preview.letters import lettered
 from augment.targets import Targets, check_boxes
 
-__all__ = ["COLOURS", "Marks", "Screen", "font"]
+__all__ = ["COLOURS", "Marks", "Screen"]
 
 Array = npt.NDArray[Any]
 RGB = npt.NDArray[np.uint8]
@@ -155,12 +155,6 @@ def _tiled(pictures: list[RGB]) -> RGB:
     return sheet
 
 
-@cache
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font that Pillow brings."""
-    return ImageFont.load_default(size)
-
-
 class Marks:
     """Draws targets; a label, or a box, has one colour before and after it has moved.
 
@@ -261,7 +255,7 @@ def _points(
 
 
 def _tag(pen: ImageDraw.ImageDraw, label: str, x: float, y: float, colour: tuple[int, int, int]) -> None:
-    letters = font(_TAG)
+    label, letters = lettered(label, _TAG)
     wide = int(letters.getlength(label)) + 4
     # Above the box where there is room, else inside it.
     top = y - _TAG - 2 if y >= _TAG + 2 else y

@@ -118,6 +118,8 @@ class Preview:
     def save(self, path: str | Path) -> Path:
         """Write a page (``.html``) or a sheet (``.png``); the same preview, the same bytes.
 
+        Captions of a sheet beyond ASCII take a font of the machine: :mod:`augment.preview.letters`.
+
         Raises:
             ValueError: the name ends otherwise.
         """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
-from augment.preview.display import font
+from augment.preview.letters import lettered
 from augment.preview.page import several
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ def png(preview: Preview) -> bytes:
     paper = Image.new("RGB", (sheet.width, sheet.height), PAPER)
     pen = ImageDraw.Draw(paper)
     for x, y, size, soft, words in sheet.texts:
-        pen.text((x, y), words, fill=_SOFT if soft else _INK, font=font(size))
+        said, letters = lettered(words, size)
+        pen.text((x, y), said, fill=_SOFT if soft else _INK, font=letters)
     for x, y, cell in sheet.pictures:
         paper.paste(Image.fromarray(cell.shown), (x, y))
     out = io.BytesIO()
@@ -109,11 +110,11 @@ def png(preview: Preview) -> bytes:
 
 def wrapped(words: str, width: int, size: int) -> list[str]:
     """Lines no wider than that, but for a word that is."""
-    letters = font(size)
     lines: list[str] = []
     for word in words.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and letters.getlength(longer) <= width:
+        said, letters = lettered(longer, size)
+        if lines and letters.getlength(said) <= width:
             lines[-1] = longer
         else:
             lines.append(word)

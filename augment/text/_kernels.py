@@ -88,14 +88,16 @@ def _is_space(byte: Any) -> Any:
 
 @kernel
 def _runs_on(data: Any, start: Any, stop: Any, first: Any) -> Any:
-    """Whether the first or the last character is of a script without spaces; ASCII and two bytes never are."""
+    """Whether the first or the last character is of a script without spaces, or of its punctuation."""
     p = start
     if not first:
         p = stop - 1
         while p > start and data[p] & 0xC0 == 0x80:
             p -= 1
     b = data[p]
-    return 0xE2 <= b < 0xEA or b == 0xEF or b >= 0xF0
+    if b == 0xE2 or b >= 0xF0:  # quotes and emoji stand between words; radicals, and planes 2 and 3, are Han
+        return p + 1 < stop and data[p + 1] >= (0xBA if b == 0xE2 else 0xA0)
+    return 0xE3 <= b < 0xEA or b == 0xEF
 
 
 @kernel
@@ -318,15 +320,15 @@ def _crop(key: Any, share: Any, data: Any, begin: Any, end: Any, tokens: Any, fi
     left, right = begin, end
     if low > 0:
         left = start[first + low]
-        while left > stop[first + low - 1] and not _is_space(data[left - 1]):
-            left -= 1
+        while left > stop[first + low - 1] and not _is_space(data[left - 1]) and data[left - 1] != 62:
+            left -= 1  # what touches the token, but markup: > ends it, < begins it
         if flags[first + low] & _GLUED:  # a protected phrase begins before the token
             left = stop[first + low - 1]
             while _is_space(data[left]):
                 left += 1
     if high < count:
         right = stop[first + high - 1]
-        while right < start[first + high] and not _is_space(data[right]):
+        while right < start[first + high] and not _is_space(data[right]) and data[right] != 60:
             right += 1
         if flags[first + high - 1] & _GOES_ON:
             right = start[first + high]

@@ -18,7 +18,7 @@ import numpy as np
 from augment.text._unicode import CLASS, CLOSES, DIGIT, ENDS, EXTEND, IDEOGRAPH, NUMERAL, SPACE, UPPER, WORD
 from lake.jit import kernel
 
-__all__ = ["gather_folded", "hash_rows", "place_words", "tokenise"]
+__all__ = ["gather_folded", "hash_rows", "phrase_spans", "place_words", "tokenise"]
 
 # Flags of tokens.
 PROTECTED, GLUED, IDEO, CAPITAL, STARTS, ENTITY, GOES_ON = 1, 2, 4, 8, 16, 32, 64
@@ -52,7 +52,12 @@ def _decode(data: Any, at: Any, end: Any) -> Any:
         if data[p] & 0xC0 != 0x80:
             return 0xFFFD, 1
         point = (point << 6) | (np.int64(data[p]) & 63)
-    return min(point, 0x10FFFF), length
+    # Not the shortest way to write it, a surrogate, or beyond the last code point: no UTF-8 either.
+    if (length == 3 and (point < 0x800 or 0xD800 <= point < 0xE000)) or (
+        length == 4 and not 0x10000 <= point < 0x110000
+    ):
+        return 0xFFFD, 1
+    return point, length
 
 
 @kernel
@@ -225,7 +230,7 @@ def _segment(
 
 
 @kernel
-def _phrase_spans(data: Any, at: Any, end: Any, phrases: Any, spans: Any) -> Any:
+def phrase_spans(data: Any, at: Any, end: Any, phrases: Any, spans: Any) -> Any:
     """Where the protected phrases stand: pairs of places, ascending; longer ones of one place first."""
     text, offsets, first = phrases
     count = 0
@@ -577,10 +582,10 @@ def tokenise(
                     flags[t] |= PROTECTED
                 last_name = name
         if len(phrases[1]) > 1:
-            found = _phrase_spans(data, origin, end, phrases, spans)
+            found = phrase_spans(data, origin, end, phrases, spans)
             while 2 * found >= len(spans):  # they did not fit
                 spans = np.empty(4 * len(spans), np.int64)
-                found = _phrase_spans(data, origin, end, phrases, spans)
+                found = phrase_spans(data, origin, end, phrases, spans)
             k = 0
             reach = np.int64(-1)
             for t in range(base, count):

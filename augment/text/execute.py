@@ -28,7 +28,6 @@ that are not protected and on which the op can work, m of them, in order.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,7 +37,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from augment import rng
-from augment.text import noise
+from augment.text import called, noise
 from augment.text.protect import Protect
 from augment.text.table import BY_NAME, FITTED, LABELLED, ROWS, SYNONYMS
 from augment.text.tokens import Resources, Texts, Tokens, as_array, constant, resources, tokenise, views
@@ -227,8 +226,8 @@ class _Work:
                 if self.partners is not None:
                     partners = np.ascontiguousarray(self.partners[rows, slot])
                 texts = self._carried(texts, ours, shares, keys, partners)
-            if (codes >= _FOREIGN).any():
-                texts = _called(texts, codes, shares, keys)
+            if (codes >= called.CODES).any():
+                texts = called.carry_out(texts, codes, shares, keys, self.known)
         return texts
 
     def _carried(self, texts: Texts, codes: I64, shares: F64, keys: U32, partners: I64) -> Texts:
@@ -245,26 +244,6 @@ class _Work:
             partners, np.empty(size + size // 4 + 64, np.uint8), offsets,
         )  # fmt: skip
         return Texts.of(data, offsets, texts.valid)
-
-
-_FOREIGN = 10_000  # ops written in Python, see augment.custom
-
-
-def _called(texts: Texts, codes: I64, shares: F64, keys: U32) -> Texts:
-    """Ops written in Python, text by text."""
-    from augment.ops import by_code
-
-    made = []
-    for row, code in enumerate(codes.tolist()):
-        raw = texts.data[texts.offsets[row] : texts.offsets[row + 1]].tobytes()
-        if code >= _FOREIGN and texts.valid[row] and raw:
-            carry_out: Callable[..., str] = by_code(code).text  # type: ignore[attr-defined]  # rows of kind text
-            raw = (
-                carry_out(raw.decode("utf-8", errors="replace"), float(shares[row]), keys[row]).encode() or raw
-            )
-        made.append(raw)
-    offsets = np.cumsum([0, *map(len, made)]).astype(np.int64)
-    return Texts.of(np.frombuffer(b"".join(made), np.uint8), offsets, texts.valid)
 
 
 def _no_mates() -> tuple[Any, ...]:

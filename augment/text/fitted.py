@@ -122,11 +122,13 @@ def fit(
 def label_names(labels: Any) -> pa.Array:
     """Labels as the strings that tell classes apart: 1.0 is ``"1"`` and True ``"true"``, here and everywhere.
 
+    A NaN is no label, as a null is none.
+
     Raises:
         SchemaError: they are of several kinds.
     """
     try:
-        return pa.array(_list(labels)).cast(pa.string())
+        return pa.array(_list(labels), from_pandas=True).cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise SchemaError(
             "labels that are not all of one kind", hint="give strings, whole numbers, or another single kind"

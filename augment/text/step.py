@@ -97,7 +97,7 @@ class ApplyText(Barrier):
         return corpus.count(
             table.column("text"),
             table.column("_id").combine_chunks() if labelled else None,
-            table.column("label").combine_chunks().cast(pa.string()) if labelled else None,
+            corpus.label_names(table.column("label")) if labelled else None,
             protect=self.protect,
             lexicon=self._lexicon,
             partners=self.partners,

@@ -15,6 +15,7 @@ letter ends none.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -292,7 +293,11 @@ def _reach(words: list[str]) -> U8:
 
 
 def _phrases(words: tuple[str, ...]) -> tuple[U8, I64, I64]:
-    folded = {bytes(b + 32 if 65 <= b <= 90 else b for b in word.encode()) for word in words}  # noqa: PLR2004  (A .. Z)
+    # An accent may be a part of its letter or stand behind it: whoever protects a word means both.
+    forms = {
+        word for each in words for word in (each, *(unicodedata.normalize(f, each) for f in ("NFC", "NFD")))
+    }
+    folded = {bytes(b + 32 if 65 <= b <= 90 else b for b in word.encode()) for word in forms}  # noqa: PLR2004  (A .. Z)
     ordered = sorted(folded, key=lambda word: (word[0], -len(word), word))
     offsets = np.cumsum([0, *map(len, ordered)]).astype(np.int64)
     first = np.searchsorted(np.array([word[0] for word in ordered], np.int64), np.arange(257)).astype(np.int64)
