@@ -1,17 +1,27 @@
-"""Work on threads: the kernels leave the interpreter alone."""
+"""Work on threads, the kernels leave the interpreter alone; and what the machine has for it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-__all__ = ["cores", "in_chunks"]
+__all__ = ["cores", "free_memory", "in_chunks"]
 
 
 def cores() -> int:
     """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def free_memory() -> int:
+    """Give the bytes that may still be used, as the system estimates them; 8 GiB where it does not say."""
+    told = Path("/proc/meminfo")
+    for line in told.read_text("ascii").splitlines() if told.exists() else []:
+        if line.startswith("MemAvailable"):
+            return 1024 * int(line.split()[1])
+    return 8 << 30
 
 
 def in_chunks(threads: int, count: int, size: int, work: Callable[[int, int], object]) -> None:

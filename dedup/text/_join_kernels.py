@@ -371,8 +371,12 @@ def probe(
     heads: Any,
     entries: Any,
     shift: Any,
+    most: Any,
 ) -> Any:
-    """Find the pairs of some ranks with the indexed ones from ``below[rank]`` to ``above[rank] - 1``."""
+    """Find the pairs of some ranks with the indexed ones from ``below[rank]`` to ``above[rank] - 1``.
+
+    It stops at ``most`` of them.
+    """
     seen = np.zeros(sizes.size, np.int8)
     found = np.empty(sizes.size, np.int32)
     one, two, similarity = np.empty(1024, np.int32), np.empty(1024, np.int32), np.empty(1024, np.float64)
@@ -398,6 +402,8 @@ def probe(
             value = common / (size + sizes[other] - common)
             if value < threshold:
                 continue
+            if pairs >= most:
+                return one[:pairs].copy(), two[:pairs].copy(), similarity[:pairs].copy()
             if pairs == one.size:
                 one, two = np.append(one, one), np.append(two, two)
                 similarity = np.append(similarity, similarity)

@@ -39,12 +39,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lake.errors import InputError
+from lake.parallel import free_memory
+
 __all__ = ["Pairs", "cost", "join", "twins"]
 
 _LESS = 1.0 - 1e-12
 _FEW = 16  # if at most one row of so many is new, it pays to sift the old ones (benchmarks/join.py)
 _SAMPLE = 16
 _SHADOW = 16  # words of 64 bits: enough to tell pages of one template apart, of up to about 2,000 words
+_BYTES_A_PAIR = 128  # while all are put together
+_SHARE = 0.6  # of the memory that is free
 _MEASURED = 221.7e6  # bytes of text of benchmarks/join.py, and the seconds for them by threshold
 _COST = ((0.15, 11.4), (0.3, 6.0), (0.5, 1.86), (0.6, 1.16), (0.7, 0.79), (0.8, 0.54), (0.9, 0.48), (1.0, 0.47))
 _Ints = npt.NDArray[np.int64]
@@ -125,6 +130,7 @@ def join(
 
     Raises:
         ValueError: the threshold is out of range, or the arrays differ in length.
+        InputError: there are more pairs than fit into the memory that is free.
     """
     sizes = _checked(addresses, sizes, threshold, new)
     fresh = np.ones(len(sizes), np.bool_) if new is None else new.astype(np.bool_, copy=False)
@@ -309,13 +315,24 @@ def _pairs(sets: _Sets, threshold: float, workers: _Workers) -> tuple[_Ints, _In
     prefixes = _prefixes(sets, looked_up, workers)
     index = _index(prefixes, indexed, ranks, workers)
 
+    most, held, done = int(_SHARE * free_memory()) // _BYTES_A_PAIR, 0, 0
+
     def work(low: int, high: int) -> Any:
-        return kernels.probe(
+        nonlocal held, done
+        found = kernels.probe(
             ranks[low:high],
             *(sets.addresses, sizes, threshold, threshold / (1.0 + threshold) * _LESS),
             *(prefixes.hashes, prefixes.offsets, prefixes.singles, looked_up),
-            *(below, above, sets.fresh, index.heads, index.entries, index.shift),
+            *(below, above, sets.fresh, index.heads, index.entries, index.shift, max(0, most - held)),
         )
+        held, done = held + len(found[0]), done + high - low
+        if held >= most:
+            raise InputError(
+                "too many similar texts: all their pairs do not fit into memory",
+                why=f"{held:,} pairs at {100 * done // len(ranks)} % of {len(sizes):,} different texts",
+                hint="dedup.MinHash pairs each of a crowd with the first of it only; or raise the threshold",
+            )
+        return found
 
     found = workers.each(work, _parts(looked_up[ranks], 16 * workers.number))
     if not found:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +26,7 @@ from dedup.select import Edges
 from dedup.shuffle import distinct, meet, scatter, split
 from dedup.sketch import Corpus, Piece, piece
 from lake.lake import Lake, Part, Scratch
+from lake.parallel import free_memory
 from pipeline.stages.context import Context
 
 __all__ = ["IN_PROCESS", "Shuffle", "batch_of", "edges_of", "fits", "ordered", "shuffled", "verified"]
@@ -57,14 +57,7 @@ def fits(rows: int, bands: int, pairs: int = 0, sets: int = 0) -> bool:
     if (most := os.environ.get(IN_PROCESS)) is not None:
         return max(rows, pairs) <= int(most)
     held = rows * (_BYTES + bands * _BYTES_A_KEY) + pairs * _BYTES_A_PAIR + _SETS * sets
-    return held < _SHARE * _free()
-
-
-def _free() -> int:
-    for line in Path("/proc/meminfo").read_text("ascii").splitlines() if Path("/proc/meminfo").exists() else []:
-        if line.startswith("MemAvailable"):
-            return 1024 * int(line.split()[1])
-    return 8 << 30
+    return held < _SHARE * free_memory()
 
 
 def batch_of(edges: Edges) -> pa.RecordBatch:

@@ -17,6 +17,7 @@ from dedup.select import Edges, first
 from dedup.text import _join_kernels as kernels
 from dedup.text import join as joining
 from dedup.text.join import Pairs, cost, join, twins
+from lake.errors import InputError
 
 Triples = list[tuple[int, int, float]]
 
@@ -338,3 +339,15 @@ def test_the_walk_refuses_what_the_join_refuses() -> None:
         twins(addresses, sizes, 0)
     with pytest.raises(ValueError, match="differ in length"):
         twins(addresses, sizes[:1], 0.5)
+
+
+def test_pairs_that_do_not_fit_into_memory_are_said_so_before_they_take_it() -> None:
+    sets = [{*range(100), 1000 + row} for row in range(300)]
+    with (
+        mock.patch.object(joining, "free_memory", return_value=10_000 * 128),
+        pytest.raises(InputError, match="too many similar texts") as caught,
+    ):
+        joined(sets, 0.8)
+    assert "of 300 different texts" in str(caught.value)
+    assert "dedup.MinHash" in str(caught.value)
+    assert len(joined(sets, 0.8)) == 300 * 299 // 2
