@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from click.testing import CliRunner, Result
@@ -16,7 +17,8 @@ from pipeline.schedule.book import Event, Standing
 from pipeline.schedule.spec import Schedule
 from pipeline.schedule.times import following
 
-THEN = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
+BERLIN = ZoneInfo("Europe/Berlin")  # three of its midnights have passed since, at any time of the day elsewhere
+THEN = datetime.now(BERLIN).replace(hour=1, minute=0, second=0, microsecond=0) - timedelta(days=3)
 DAY = timedelta(days=1)
 
 
@@ -28,7 +30,7 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
     Path("gristmill.yaml").write_text("name: some\nlake: ./lake\nsource: {lake.Files: {paths: '*.jsonl'}}\n")
     made = Lake(tmp_path / "lake")
     spec = Schedule(name="some", cron="0 0 * * *", timezone="Europe/Berlin", config="gristmill.yaml")
-    assert book.put(made, Standing(spec, "active", THEN, THEN))
+    assert book.put(made, Standing(spec, "active", THEN.astimezone(UTC), THEN.astimezone(UTC)))
     mine = following(spec, THEN, 3)
     record = book.Record(made, "some")
     record.add([Event(mine[0], "skipped", mine[0], detail="late")])
