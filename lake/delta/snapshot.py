@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +93,7 @@ def _text(value: object) -> str:
 _Entry = tuple[int, int, int]  # of a file: its number, its size, when it was written
 _kept: dict[str, tuple[_Entry, Snapshot]] = {}
 _MOST_KEPT = 32
+_TRIES = 5  # at a log that is cut meanwhile
 
 
 def snapshot(
@@ -138,6 +139,19 @@ def _entry(where: str, version: int) -> _Entry | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def _opened(read: Callable[[], DeltaTable]) -> DeltaTable:
+    """Read a log, once more where a file of it was cut between the look for it and its reading."""
+    from deltalake.exceptions import DeltaError
+
+    for _ in range(_TRIES - 1):
+        try:
+            return read()
+        except (OSError, DeltaError) as error:
+            if "_delta_log/" not in str(error) or "not found" not in str(error):
+                raise
+    return read()
+
+
 def _load(storage: Storage, name: str, version: int | None) -> Snapshot | None:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -150,7 +164,7 @@ def _load(storage: Storage, name: str, version: int | None) -> Snapshot | None:
     ):
         return None
     try:
-        table = DeltaTable(where, version=version, storage_options=storage.delta_options)
+        table = _opened(lambda: DeltaTable(where, version=version, storage_options=storage.delta_options))
     except OSError as error:
         if storage.local:
             raise

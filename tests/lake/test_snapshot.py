@@ -6,6 +6,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -104,3 +105,22 @@ def test_small_row_groups_are_read_together_and_one_by_one(lake: Lake) -> None:
     assert table.to_table(filter=pc.field("n") == 57).column("text").to_pylist() == [texts[57]]
     assert table.to_table(columns=["text"], filter=pc.field("n") >= 95).num_rows == 5
     assert table.to_table(filter=pc.field("n") > 1000).num_rows == 0
+
+
+@pytest.mark.parametrize("cuts", [4, 5])
+def test_a_log_that_is_cut_while_it_is_read_is_read_again(lake: Lake, monkeypatch, cuts: int) -> None:
+    add(lake, 1, 1)
+    real, left = deltalake.DeltaTable, [cuts]
+
+    def cut(*given, **named):
+        if left[0]:
+            left[0] -= 1
+            raise FileNotFoundError("Object at location /l/t/_delta_log/19.checkpoint.parquet not found")
+        return real(*given, **named)
+
+    monkeypatch.setattr(deltalake, "DeltaTable", cut)
+    if cuts < 5:
+        assert snapshot(lake.storage, "t", fresh=True).version == 1
+    else:
+        with pytest.raises(FileNotFoundError, match="checkpoint"):
+            snapshot(lake.storage, "t", fresh=True)
