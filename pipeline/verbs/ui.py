@@ -8,6 +8,8 @@ from pipeline.verbs.common import common, emit_json, lake_options, open_lake, sa
 
 __all__ = ["ui"]
 
+_GRACE = 5.0  # seconds
+
 
 @click.command(short_help="Show a lake in the browser.")
 @lake_options
@@ -65,7 +67,8 @@ def ui(
     token = own or (None if is_loopback(host) else new_token())
     app = App(Site(lake, show_content, allow_actions), Guard.of(host, token, names))
     server = Server(app, host, port)
-    threading.Thread(target=app.warm, daemon=True).start()
+    warming = threading.Thread(target=app.warm, daemon=True)
+    warming.start()
     # A token that the user has is not printed: logs keep what is.
     made_up = token if own is None else None
     address = server.url + (f"?token={quote(made_up)}" if made_up else "")
@@ -78,7 +81,9 @@ def ui(
         say("control-C ends it")
     if in_browser:
         _browse(address)
-    return _serve(server)
+    code = _serve(server)
+    warming.join(_GRACE)  # an interpreter that goes away under a thread that loads libraries crashes
+    return code
 
 
 def _serve(server: object) -> int:
