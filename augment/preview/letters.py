@@ -1,8 +1,8 @@
-"""The letters of captions: which font draws them, and what stands for those that none has.
+r"""The letters of captions: which font draws them, and what stands for those that none has.
 
-Pillow brings a font with the letters of ASCII and little more. For others a font of the machine is taken, if
-there is one of those below. A character that the font lacks is written as Python writes it, a backslash and its
-number: an empty box would say nothing, and the same box for all.
+Pillow brings a font with the Latin letters of Western Europe. For others a font of the machine is taken, if one
+of those below is there. A character that the font lacks is written as Python writes it, ``\u4e2d``: an empty
+box would say nothing, and the same box for all.
 """
 
 from __future__ import annotations

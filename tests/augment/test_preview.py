@@ -16,7 +16,7 @@ from augment import Policy, Targets
 from augment.ops import OPS, apply_op
 from augment.policy.schedule import Schedule
 from augment.presets import preset
-from augment.preview import TextPreview, TextSample, difference, preview, reach
+from augment.preview import TextPreview, TextSample, difference, letters, preview, reach
 from augment.preview.display import COLOURS
 from augment.preview.sheet import layout
 
@@ -401,3 +401,24 @@ def test_texts_cannot_break_the_page_or_the_terminal(tmp_path: Any) -> None:
     assert shown.save(tmp_path / "t.html").exists()
     with pytest.raises(ValueError, match=r"saved as \.html"):
         shown.save(tmp_path / "t.png")
+
+
+def test_a_caption_that_no_font_can_draw_is_spelt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(letters, "_of_the_system", lambda _size: ())
+    assert letters.lettered("Rotate 12.4\u00b0 \u00b7 x", 11)[0] == "Rotate 12.4\u00b0 \u00b7 x"
+    assert letters.lettered("\u7b56 a\U0001f600\n", 11)[0] == "\\u7b56 a\\U0001f600?"
+    one, other = (
+        preview(Policy(name=name, subpolicies=[[{"op": "Invert"}]]), picture(), 1, epochs=1).png()
+        for name in ("\u7b56\u7565", "\u731c\u6d4b")
+    )
+    assert one != other, "an empty box for each would be the same"
+
+
+def test_a_font_of_the_machine_draws_what_the_built_in_one_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = [font for font in letters._of_the_system(11) if letters._has(font, "\u03a9")]
+    if not drawn:
+        pytest.skip("no font of this machine has Greek letters")
+    said, font = letters.lettered("\u03a9 a", 11)
+    assert said == "\u03a9 a"
+    assert font in drawn
+    assert not letters._has(letters._built_in(11), "\u03a9")
