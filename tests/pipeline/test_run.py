@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from lake.op import Op, Outcome
 from lake.schema import no_drops
 from pipeline import Pipeline, engine
 from pipeline.progress import Silent
-from pipeline.run import Run
+from pipeline.run import Run, run_id
 from pipeline.stages.context import Context
 from pipeline.stages.ingest import ingest
 from pipeline.why import why
@@ -129,6 +130,15 @@ def test_a_trial_leaves_the_lake_alone(corpus):
     read = [step for step in report.to_dict()["steps"] if step["stage"] == "ingest"]
     assert sum(step["rows_in"] for step in read) == 20
     assert Lake(str(corpus / "lake-trial")).table("train").count() > 0
+
+
+def test_runs_of_one_second_are_listed_in_their_order():
+    first = datetime(2026, 5, 4, 2, 0, 4, tzinfo=UTC)
+    ids = [run_id(first + timedelta(microseconds=16 * step)) for step in range(62_500)]
+    assert ids == sorted(ids)
+    assert ids[0].startswith("20260504T020004-0000")
+    assert ids[-1].startswith("20260504T020004-fffe")
+    assert run_id(first) != run_id(first)
 
 
 def test_two_runs_at_once_are_refused(corpus):

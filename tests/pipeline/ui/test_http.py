@@ -93,7 +93,7 @@ def pages(shown) -> dict[str, str]:
 
 
 def test_every_link_leads_somewhere(pages: dict[str, str]) -> None:
-    kinds = {re.sub(r"[0-9a-f]{32}|\d{8}T\d{6}-[0-9a-f]{6}", "*", path.partition("?")[0]) for path in pages}
+    kinds = {re.sub(r"[0-9a-f]{32}|\d{8}T\d{6}-[0-9a-f]{8}", "*", path.partition("?")[0]) for path in pages}
     assert {"/", "/runs", "/runs/*", "/runs/*/report", "/lineage", "/files", "/drops", "/row"} <= kinds
     assert {"/clusters", "/clusters/*", "/policies", "/costs", "/schedules", "/health", "/style.css"} <= kinds
 
