@@ -18,7 +18,7 @@ from lake import show
 from lake.delta.commit import new_columns
 from lake.delta.parts import Part, canonical
 from lake.delta.scan import batches, check_filter, part_rows, part_tables, project, prune
-from lake.delta.snapshot import Snapshot, commit_info, snapshot, version_range
+from lake.delta.snapshot import Snapshot, commit_info, reread, snapshot, version_range
 from lake.errors import LakeError, MissingTableError
 from lake.storage import Storage
 
@@ -209,6 +209,7 @@ class Table:
         """Bytes of the files of the newest version."""
         return sum(part.bytes for part in self.snapshot().parts())
 
+    @reread
     def transaction_version(self, app: str) -> int | None:
         """The last version that ``app`` committed here; None if there is none, or no table."""
         found = snapshot(self._storage, self.name)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lake.delta.parts import Part, canonical
-from lake.delta.snapshot import Snapshot, commit_info, entry_path, first_line, snapshot
+from lake.delta.snapshot import Snapshot, commit_info, entry_path, first_line, reread, snapshot, was_cut
 from lake.errors import ConcurrentRunError, MissingTableError, SchemaError, StorageError
 from lake.storage import BusyError, Storage, refused
 
@@ -47,7 +47,7 @@ __all__ = [
 _CONFIGURATION = {"delta.checkpointInterval": "10", "delta.enableExpiredLogCleanup": "false"}
 _PATIENCE = 300.0  # seconds of losing every race before a commit gives up
 _LONGEST_PAUSE = 0.2
-_UNANSWERED = 7  # attempts that an object store may leave without an answer, in about half a minute
+_UNANSWERED = 7  # attempts that may end without an answer: of an object store, in about half a minute
 
 _log = logging.getLogger(__name__)
 
@@ -142,17 +142,21 @@ def prepare(storage: Storage, name: str, schema: pa.Schema, partition_by: Sequen
                     current.delta.alter.add_columns(_fields(missing), commit_properties=_strict())
         except CommitFailedError:
             time.sleep(pause)
-        except (BusyError, DeltaError) as error:
+        except (BusyError, DeltaError, FileNotFoundError) as error:
             # It may have been done all the same, by us or by another: look again.
-            if storage.local and (current is not None or snapshot(storage, name) is None):
-                raise
+            _synced(storage, name, current)
             unanswered.append(error)
-            _wait_or_raise(unanswered)
+            _wait_or_raise(unanswered, pause if storage.local else None)
         else:
-            storage.sync(entry_path(name, 0 if current is None else current.version + 1))
-            if current is None:
-                storage.sync(f"{name}/_delta_log")
+            _synced(storage, name, current)
             return
+
+
+def _synced(storage: Storage, name: str, before: Snapshot | None) -> None:
+    """Make the log entry after a snapshot survive a power cut, if it is there."""
+    storage.sync(entry_path(name, 0 if before is None else before.version + 1))
+    if before is None:
+        storage.sync(f"{name}/_delta_log")
 
 
 def _create(storage: Storage, name: str, schema: pa.Schema, partition_by: Sequence[str]) -> None:
@@ -214,16 +218,11 @@ def commit_table(storage: Storage, stamp: Stamp, change: Change, *, deciding: bo
     where = storage.address(change.table)
     unanswered: list[Exception] = []
     for pause in _pauses(where):
-        current = snapshot(storage, change.table, fresh=True)
-        if current is None:
-            raise MissingTableError("the table vanished during a commit", where=where)
-        if state(storage, current, stamp) is State.OURS:
-            version = find_commit(storage, current, stamp) or current.version
-            storage.sync(entry_path(change.table, version))  # who wrote it may have been killed before he did
-            return version
+        current, done = _look(storage, stamp, change, deciding=deciding)
+        if done is not None:
+            storage.sync(entry_path(change.table, done))  # who wrote it may have been killed before he did
+            return done
         there = {part.path: part for part in current.parts()}
-        if deciding:
-            refuse(storage, current, stamp, change, there)
         try:
             with _translated(storage, change.table):
                 current.delta.create_write_transaction(
@@ -235,16 +234,29 @@ def commit_table(storage: Storage, stamp: Stamp, change: Change, *, deciding: bo
                 )
         except CommitFailedError:
             time.sleep(pause)
-        except (BusyError, DeltaError) as error:
-            # An object store that fails after the entry was written: the log tells whether it was.
-            if storage.local:
-                raise
+        except (BusyError, DeltaError, FileNotFoundError) as error:
+            # An object store may fail after the entry was written; and delta-rs, which reads the log again for
+            # every tenth checkpoint, may miss what was cut meanwhile. The log tells whether it was written.
             unanswered.append(error)
-            _wait_or_raise(unanswered)
+            _wait_or_raise(unanswered, pause if storage.local else None)
         else:
-            storage.sync(entry_path(change.table, current.version + 1))
+            _synced(storage, change.table, current)
             return current.version + 1
     raise AssertionError  # pragma: no cover  (_pauses raises when patience ends)
+
+
+@reread
+def _look(storage: Storage, stamp: Stamp, change: Change, *, deciding: bool) -> tuple[Snapshot, int | None]:
+    """The newest snapshot, and its version that holds the commit; raises where it must not be committed."""
+    where = storage.address(change.table)
+    current = snapshot(storage, change.table, fresh=True)
+    if current is None:
+        raise MissingTableError("the table vanished during a commit", where=where)
+    if state(storage, current, stamp) is State.OURS:
+        return current, find_commit(storage, current, stamp) or current.version
+    if deciding:
+        refuse(storage, current, stamp, change, {part.path: part for part in current.parts()})
+    return current, None
 
 
 def refuse(
@@ -343,12 +355,14 @@ def _pauses(where: str) -> Iterator[float]:
     )
 
 
-def _wait_or_raise(unanswered: Sequence[Exception]) -> None:
-    """Growing random pauses while an object store gives no answer, until there were too many."""
+def _wait_or_raise(unanswered: Sequence[Exception], pause: float | None = None) -> None:
+    """Wait, ever longer unless told how long, until too many attempts had no answer."""
     if len(unanswered) >= _UNANSWERED:
         raise unanswered[-1]
-    longest = min(2.0 ** (len(unanswered) - 1), 8.0)
-    time.sleep(random.uniform(longest / 2, longest))  # noqa: S311  (spreads racers out; no secret)
+    if pause is None:
+        longest = min(2.0 ** (len(unanswered) - 1), 8.0)
+        pause = random.uniform(longest / 2, longest)  # noqa: S311  (spreads racers out; no secret)
+    time.sleep(pause)
 
 
 @contextmanager
@@ -367,6 +381,6 @@ def _translated(storage: Storage, name: str) -> Iterator[None]:
                 why=first_line(error),
                 hint="free some space or check the permissions, then run again",
             ) from error
-        if isinstance(error, OSError) and not storage.local:
+        if isinstance(error, OSError) and not storage.local and not was_cut(error):
             raise refused(error, where, storage.options) from error
         raise

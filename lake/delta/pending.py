@@ -49,7 +49,7 @@ from lake.delta.commit import (
 )
 from lake.delta.locks import lock
 from lake.delta.parts import Part, canonical, check_part, file_schema
-from lake.delta.snapshot import snapshot
+from lake.delta.snapshot import reread, snapshot
 from lake.errors import ConcurrentRunError, LakeError, MissingPartError, SchemaError
 from lake.storage import Storage
 
@@ -234,6 +234,7 @@ def _carry_out(storage: Storage, change: Pending) -> dict[str, int]:
     return versions
 
 
+@reread
 def _begun(storage: Storage, change: Pending) -> bool:
     """Whether the first table has it, so that it must be carried through."""
     return state(storage, snapshot(storage, change.changes[0].table), change.stamp) is State.OURS
@@ -254,6 +255,7 @@ def _hopeless(storage: Storage, change: Pending) -> bool:
     return False
 
 
+@reread
 def _committed(storage: Storage, change: Pending) -> dict[str, int] | None:
     """The versions, if all tables have the change already."""
     versions = {}
@@ -265,6 +267,7 @@ def _committed(storage: Storage, change: Pending) -> dict[str, int] | None:
     return versions
 
 
+@reread
 def _check_tables(storage: Storage, change: Pending) -> None:
     """Raise if any table refuses its share: before the first one is committed."""
     for one in change.changes:

@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 
@@ -25,9 +26,14 @@ __all__ = [
     "first_line",
     "log_entry",
     "log_file",
+    "reread",
     "snapshot",
     "version_range",
+    "was_cut",
 ]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # A checkpoint in several files, which delta-rs never writes, is none: one of them may be missing.
 _LOG_FILE = re.compile(r"(\d{20})\.(?:json|(checkpoint)(?:\.[0-9a-f-]{36})?\.(?:parquet|json))")
@@ -139,17 +145,33 @@ def _entry(where: str, version: int) -> _Entry | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _opened(read: Callable[[], DeltaTable]) -> DeltaTable:
-    """Read a log, once more where a file of it was cut between the look for it and its reading."""
-    from deltalake.exceptions import DeltaError
+def reread(read: Callable[P, T]) -> Callable[P, T]:
+    """Have ``read`` look into a log anew where a file of it was cut between the look for it and its reading.
 
-    for _ in range(_TRIES - 1):
-        try:
-            return read()
-        except (OSError, DeltaError) as error:
-            if "_delta_log/" not in str(error) or "not found" not in str(error):
-                raise
-    return read()
+    A table that is open has its parts in memory. For a transaction, or a checkpoint, delta-rs reads the files
+    of the log once more, however long ago it opened the table.
+    """
+
+    @wraps(read)
+    def again(*given: P.args, **named: P.kwargs) -> T:
+        from deltalake.exceptions import DeltaError
+
+        for _ in range(_TRIES - 1):
+            try:
+                return read(*given, **named)
+            except (OSError, DeltaError) as error:
+                if not was_cut(error):
+                    raise
+                _kept.clear()  # what is held was opened from files that are gone
+        return read(*given, **named)
+
+    return again
+
+
+def was_cut(error: BaseException) -> bool:
+    """Whether delta-rs missed a file of a log, in whichever words: read, or looked for beside a checkpoint."""
+    text = str(error)
+    return ("_delta_log/" in text and "not found" in text) or "Invalid Checkpoint:" in text
 
 
 def _load(storage: Storage, name: str, version: int | None) -> Snapshot | None:
@@ -164,7 +186,7 @@ def _load(storage: Storage, name: str, version: int | None) -> Snapshot | None:
     ):
         return None
     try:
-        table = _opened(lambda: DeltaTable(where, version=version, storage_options=storage.delta_options))
+        table = reread(DeltaTable)(where, version=version, storage_options=storage.delta_options)
     except OSError as error:
         if storage.local:
             raise

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lake.delta.pending import pending
-from lake.delta.snapshot import commit_info, log_file, snapshot
+from lake.delta.snapshot import commit_info, log_file, reread, snapshot
 from lake.lake import Lake
 from lake.storage import Entry
 
@@ -62,6 +62,7 @@ def log_of(lake: Lake, table: str) -> Log:
     return Log(entries, checkpoints)
 
 
+@reread
 def checkpoint(lake: Lake, table: str) -> int | None:
     """Write a checkpoint of the newest version; returns the version."""
     current = snapshot(lake.storage, table, fresh=True)
