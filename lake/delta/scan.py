@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -111,15 +112,13 @@ def batches(
             path, storage.filesystem, partition_expression=_partition(part, schema)
         )
         # A row group at a time: Arrow's scanner reads ahead without regard to bytes (600 MB of images, 1.1 GB).
-        try:
+        with _there(storage, part):
             storage.ask(f"{part.table}/{part.path}", fragment.ensure_complete_metadata)
             for group in _some_groups(fragment, condition, schema):
                 read = partial(group.to_table, schema=schema, columns=out.names, filter=condition)
                 rows = storage.ask(f"{part.table}/{part.path}", read)
                 for batch in rows.to_batches(max_chunksize=_BATCH_ROWS):
                     yield pa.RecordBatch.from_arrays(batch.columns, schema=out)
-        except FileNotFoundError as error:
-            raise _gone(storage, part) from error
 
 
 def _some_groups(
@@ -136,11 +135,11 @@ def _some_groups(
 def part_tables(storage: Storage, part: Part, out: pa.Schema) -> Iterator[pa.Table]:
     """One part's rows, a table per row group, with the partition's columns and nulls for missing ones."""
     where = f"{part.table}/{part.path}"
-    try:
-        source = storage.open(where)
-    except FileNotFoundError as error:
-        raise _gone(storage, part) from error
-    with source, storage.ask(where, partial(pq.ParquetFile, source)) as file:
+    with (
+        _there(storage, part),
+        storage.open(where) as source,
+        storage.ask(where, partial(pq.ParquetFile, source)) as file,
+    ):
         there = set(file.schema_arrow.names)
         wanted = [name for name in out.names if name in there]
         for groups in _together(file.metadata):
@@ -161,11 +160,11 @@ def _together(footer: pq.FileMetaData) -> Iterator[list[int]]:
 def part_rows(storage: Storage, part: Part, out: pa.Schema, rows: npt.NDArray[np.int64]) -> pa.Table:
     """Some rows of a part, by number, in the order asked for; only the row groups that hold one are read."""
     where = f"{part.table}/{part.path}"
-    try:
-        source = storage.open(where)
-    except FileNotFoundError as error:
-        raise _gone(storage, part) from error
-    with source, storage.ask(where, partial(pq.ParquetFile, source)) as file:
+    with (
+        _there(storage, part),
+        storage.open(where) as source,
+        storage.ask(where, partial(pq.ParquetFile, source)) as file,
+    ):
         counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         starts = np.cumsum([0, *counts])
         groups = np.unique(np.searchsorted(starts, rows, side="right") - 1)
@@ -191,10 +190,15 @@ def _column(
     return pa.nulls(rows, column.type)
 
 
-def _gone(storage: Storage, part: Part) -> MissingPartError:
-    return MissingPartError(
-        "a part of the table is gone",
-        where=storage.address(f"{part.table}/{part.path}"),
-        why="its file was deleted or vacuumed",
-        hint="read a newer version, or restore the file from a backup",
-    )
+@contextmanager
+def _there(storage: Storage, part: Part) -> Iterator[None]:
+    """A file that is gone, or goes while it is read, is a :class:`MissingPartError`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingPartError(
+            "a part of the table is gone",
+            where=storage.address(f"{part.table}/{part.path}"),
+            why="its file was deleted or vacuumed",
+            hint="read a newer version, or restore the file from a backup",
+        ) from error

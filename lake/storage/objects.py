@@ -11,6 +11,7 @@ went through.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import logging
 import os
@@ -30,7 +31,7 @@ from pyarrow import fs
 
 from lake.errors import StorageError
 from lake.storage.base import TEMPORARY, Storage
-from lake.storage.refusals import Refusal, kind_of
+from lake.storage.refusals import Refusal, is_gone, kind_of
 from lake.storage.urls import scheme_of
 
 __all__ = ["ATTEMPTS", "PATIENCE", "ObjectStorage"]
@@ -106,6 +107,8 @@ class ObjectStorage(Storage):
             except Exception as error:
                 if not _of_storage(error):
                     raise
+                if is_gone(error):
+                    raise FileNotFoundError(errno.ENOENT, "the object is gone", self.address(path)) from error
                 kind = kind_of(error)
                 if kind.passing and pause is not None:
                     _log.info("%s: %s; again in %.1f s", self.address(path), kind.value[0], pause)

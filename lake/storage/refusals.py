@@ -16,7 +16,7 @@ from enum import Enum
 from lake.errors import StorageError
 from lake.storage.redact import redact
 
-__all__ = ["BusyError", "Refusal", "guard", "kind_of", "refused"]
+__all__ = ["BusyError", "Refusal", "guard", "is_gone", "kind_of", "refused"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -86,6 +86,7 @@ _SIGNS = {
 }
 _SIGNS_COMPILED = {kind: re.compile(re.sub(r"\n\s*", "", sign)) for kind, sign in _SIGNS.items()}
 _DISK = re.compile(r"os error (\d+)")
+_GONE = re.compile("(?:NO_SUCH_KEY|RESOURCE_NOT_FOUND) during GetObject|BlobNotFound")
 
 
 def kind_of(error: BaseException, *, local: bool = False) -> Refusal:
@@ -101,6 +102,11 @@ def kind_of(error: BaseException, *, local: bool = False) -> Refusal:
             return kind
     # Nothing in the text: the system's own number, as pyarrow sets it for some stores.
     return Refusal.DENIED if numbers & _DENIED else Refusal.OTHER
+
+
+def is_gone(error: BaseException) -> bool:
+    """Whether an object went between the look for it and its reading, which pyarrow takes for any error."""
+    return isinstance(error, OSError) and _GONE.search(str(error)) is not None
 
 
 def refused(error: BaseException, where: str, options: Mapping[str, str] | None = None) -> StorageError:

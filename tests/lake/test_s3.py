@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import stores
+from faulty import Refuse, faulty
 
 import lake as lake_package
 from lake import ledger
@@ -31,6 +33,7 @@ from lake.storage import objects
 pytest.importorskip("moto.server")
 ROOT = Path(lake_package.__file__).parents[1]
 SCHEMA = pa.schema([("x", pa.int64())])
+GONE = Refuse(404, "NoSuchKey", "The specified key does not exist.")
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,30 @@ def add(*parts: Part) -> list[Change]:
 
 def numbers(lake: Lake, table: str, version: int | None = None) -> list[int]:
     return sorted(lake.table(table).to_table(version=version)["x"].to_pylist())
+
+
+def test_what_goes_between_the_look_for_it_and_its_reading_is_gone(lake: Lake, options: dict[str, str]) -> None:
+    lake.commit(add(stage(lake, "a", "p0", 1)), app="app", version=0)
+    change = pending.Pending("app", 1, {}, tuple(add(stage(lake, "a", "p1", 2))))
+    assert lake.storage.claim(change.path, change.dump())
+    with faulty(options["AWS_ENDPOINT_URL"]) as proxy:
+        other = Lake(lake.uri, options | {"AWS_ENDPOINT_URL": proxy.url})
+        # HEAD finds the object, GET does not: its owner has finished, a log was cut, a part was vacuumed.
+        proxy.rule = lambda r: GONE if r.method == "GET" and r.path.endswith("0.json") else None
+        assert other.storage.claimed(change.path) is None
+        assert pending.pending(other.storage) == []
+        with pytest.raises(FileNotFoundError):
+            other.storage.read("a/_delta_log/00000000000000000000.json")
+        proxy.rule = lambda r: GONE if r.method == "GET" and r.path.endswith("p0.parquet") else None
+        table = other.table("a")
+        for read in (
+            table.to_table,
+            lambda: [*table.read_part(table.parts()[0])],
+            lambda: table.read_rows(table.parts()[0], np.array([0])),
+        ):
+            with pytest.raises(MissingPartError):
+                read()
+        assert proxy.faults()
 
 
 def test_commit_scan_and_travel(lake: Lake) -> None:
