@@ -24,13 +24,13 @@ from pipeline.upkeep import maintain
 SCHEMA = pa.schema([("x", pa.int64())])
 ALL = Retention(files_hours=0, log_days=0, locks_days=0, small_files=2)
 
-# Maintains for ever, with hardly anything to wait for: files that may go are old at once, checkpoints soon.
+# Maintains for ever, with nothing to wait for: every file that may go is old at once.
 KEEPER = """
 import sys
 from lake.lake import Lake
 from lake.maintenance import Retention, logs
 from pipeline.upkeep import maintain
-logs._SETTLED = 3.0  # who looked before may still be opening what is superseded: it has a minute otherwise
+logs._SETTLED = 0.0
 lake = Lake(sys.argv[1])
 kept = Retention(files_hours=0, log_days=0, locks_days=0, small_files=2)
 print("ready", flush=True)

@@ -64,8 +64,9 @@ MAINTAINER = """
 import sys, time
 from lake.errors import ConcurrentRunError
 from lake.lake import Lake
-from lake.maintenance import Retention
+from lake.maintenance import Retention, logs
 from pipeline.upkeep import maintain
+logs._SETTLED = 0.0  # what a checkpoint supersedes goes at once
 lake = Lake(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
