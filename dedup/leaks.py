@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -231,6 +232,12 @@ def _is_match(name: str) -> bool:
     return isinstance(found, type) and issubclass(found, Match)
 
 
+def _with_all_pairs(match: Match) -> Match:
+    if match.walks:
+        raise ValueError("this step looks at all pairs: give it the match without `pairs: twins`")
+    return match
+
+
 def _write_match(match: Match, info: SerializationInfo) -> dict[str, object]:
     cls = type(match)
     name = cls.__name__
@@ -241,6 +248,7 @@ def _write_match(match: Match, info: SerializationInfo) -> dict[str, object]:
 AnyMatch = Annotated[
     Match,
     BeforeValidator(_read_match),
+    AfterValidator(_with_all_pairs),
     PlainSerializer(_write_match),
     WithJsonSchema(
         {

@@ -93,6 +93,11 @@ class Match(Barrier):
     keep: Keep
 
     @property
+    def walks(self) -> bool:
+        """Whether a pipeline decides by a walk over all rows, and keeps no pair but of a row that goes."""
+        return False
+
+    @property
     @abstractmethod
     def key_count(self) -> int:
         """The number of keys of a row."""

@@ -491,6 +491,48 @@ def _kept_candidates(
 
 
 @kernel
+def _look_up(
+    rank: Any,
+    addresses: Any,
+    sizes: Any,
+    threshold: Any,
+    ratio: Any,
+    least: Any,
+    most: Any,
+    held: Any,
+    singles: Any,
+    length: Any,
+    heads: Any,
+    ends: Any,
+    entries: Any,
+    shift: Any,
+    shadow: Any,
+    seen: Any,
+    found: Any,
+    twin: Any,
+    similarity: Any,
+) -> None:
+    """Write down the first indexed rank that is similar to this one, if there is any."""
+    size = sizes[rank]
+    own = _hashes_at(np.uint64(addresses[rank]), np.int64(size))
+    count = _kept_candidates(
+        size, sizes, least, most, ratio, held, singles, length, heads, ends, entries, shift, seen, found
+    )
+    if count > 1:
+        found[:count] = np.sort(found[:count])
+    for k in range(count):
+        other = np.int64(found[k])
+        need = np.int64(np.ceil(ratio * (size + sizes[other])))
+        if _apart(shadow[rank], shadow[other]) > size + sizes[other] - 2 * need:
+            continue
+        theirs = _hashes_at(np.uint64(addresses[other]), np.int64(sizes[other]))
+        common = _common(own, theirs, need)
+        if common >= 0 and common / (size + theirs.size - common) >= threshold:
+            twin[rank], similarity[rank] = other, common / (size + theirs.size - common)
+            return
+
+
+@kernel
 def walk(
     addresses: Any,
     sizes: Any,
@@ -506,49 +548,44 @@ def walk(
     entries: Any,
     shift: Any,
     shadow: Any,
+    first: Any,
+    last: Any,
     twin: Any,
     similarity: Any,
 ) -> None:
     """Find for each rank, in order, the first kept one that is similar; a rank without one is kept and indexed.
 
-    ``twin`` begins as -1. ``entries`` has room from ``heads[slot]`` on for all prefixes.
+    Ranks below ``first`` are kept without a look; those from ``last`` on are looked up, and never indexed.
+    ``twin`` begins as -1. ``entries`` has room from ``heads[slot]`` on for all prefixes below ``last``.
     """
     ends = heads[:-1].copy()
     seen = np.zeros(sizes.size, np.bool_)
     found = np.empty(2 * sizes.size, np.int32)
     for rank in range(sizes.size):
-        size = sizes[rank]
-        own = _hashes_at(np.uint64(addresses[rank]), np.int64(size))
         held = prefix[offsets[rank] :]
-        count = _kept_candidates(
-            size,
-            sizes,
-            least[rank],
-            most[rank],
-            ratio,
-            held,
-            singles[rank],
-            lengths[rank],
-            heads,
-            ends,
-            entries,
-            shift,
-            seen,
-            found,
-        )
-        if count > 1:
-            found[:count] = np.sort(found[:count])
-        for k in range(count):
-            other = np.int64(found[k])
-            need = np.int64(np.ceil(ratio * (size + sizes[other])))
-            if _apart(shadow[rank], shadow[other]) > size + sizes[other] - 2 * need:
-                continue
-            theirs = _hashes_at(np.uint64(addresses[other]), np.int64(sizes[other]))
-            common = _common(own, theirs, need)
-            if common >= 0 and common / (size + theirs.size - common) >= threshold:
-                twin[rank], similarity[rank] = other, common / (size + theirs.size - common)
-                break
-        if twin[rank] >= 0:
+        if rank >= first:
+            _look_up(
+                rank,
+                addresses,
+                sizes,
+                threshold,
+                ratio,
+                least[rank],
+                most[rank],
+                held,
+                singles[rank],
+                lengths[rank],
+                heads,
+                ends,
+                entries,
+                shift,
+                shadow,
+                seen,
+                found,
+                twin,
+                similarity,
+            )
+        if rank >= last or twin[rank] >= 0:
             continue
         for k in range(singles[rank], lengths[rank]):
             slot = _slot(held[k], shift)

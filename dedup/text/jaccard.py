@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,16 @@ class Jaccard(TextMatch):
     joins: ClassVar[bool] = True
     wide_columns: ClassVar[tuple[str, ...]] = ("shingles",)
 
+    pairs: Literal["all", "twins"] = "all"
+    """What a pipeline finds and stores: ``all`` pairs of similar texts; or ``twins``, of each text that goes
+    the pair with its kept twin, for where all pairs would be too many. The same texts go. With ``twins`` a run
+    walks over all texts anew, and ``gristmill dedup rethreshold`` has nothing to work with."""
+
+    @property
+    def walks(self) -> bool:
+        """See :class:`dedup.match.Match`."""
+        return self.pairs == "twins"
+
     @property
     def key_count(self) -> int:
         """None: candidates come of the join."""
@@ -42,7 +52,10 @@ class Jaccard(TextMatch):
 
     def explain(self) -> str:
         """Say in one line what is found."""
-        return f"Jaccard >= {self.threshold:g} of {self.unit} {self.ngram}-grams: every such pair is found"
+        found = "every such pair is found"
+        if self.walks:
+            found = "every text with a kept twin is found and stored with it, no other pair (pairs: twins)"
+        return f"Jaccard >= {self.threshold:g} of {self.unit} {self.ngram}-grams: {found}"
 
     def seconds(self, size: float) -> float:
         """See :class:`dedup.text.match.TextMatch`."""
@@ -53,8 +66,9 @@ class Jaccard(TextMatch):
         from dedup.text.minhash import MinHash
 
         banded = MinHash(threshold=self.threshold)
+        what = "in each run who goes, for" if self.walks else "pairs of"
         return (
-            f"pairs of {size / 1e6:,.0f} MB of text in about {self.seconds(size):,.1f} s, none missed; "
+            f"{what} {size / 1e6:,.0f} MB of text in about {self.seconds(size):,.1f} s, none missed; "
             f"dedup.MinHash takes about {banded.seconds(size):,.1f} s: {banded.explain()}"
         )
 

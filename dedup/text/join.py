@@ -155,6 +155,7 @@ def twins(
     sizes: npt.NDArray[np.int64],
     threshold: float,
     *,
+    kept: int | None = None,
     threads: int = 1,
 ) -> Pairs:
     """Find of each row that goes the first row that stays and is similar: enough to select by, and to say why.
@@ -171,10 +172,13 @@ def twins(
         addresses: as :func:`join` takes them, in keep order.
         sizes: how many hashes they are.
         threshold: above 0, at most 1.
+        kept: if given, so many of the first rows are known to stay, no two of them similar, and the others are
+            compared with these alone; whether they stay for each other is left open.
         threads: the result does not depend on it. The walk itself takes one.
 
     Returns:
-        Some of the pairs of :func:`join`: of each representative at most one, and the stars of equal sets.
+        Some of the pairs of :func:`join`: of each representative at most one, and the stars of equal sets;
+        with ``kept``, also stars of rows that are left open.
         :func:`dedup.select.first` makes of them what it makes of all.
 
     Raises:
@@ -192,12 +196,16 @@ def twins(
         most = np.floor(sets.sizes / (threshold * _LESS)).astype(np.int64)
         lengths = sets.sizes - least + 1
         prefixes = _prefixes(sets, lengths, workers)
-        heads, entries, shift = _room(prefixes, lengths, workers)
+        known, last = 0, len(rows)
+        if kept is not None:
+            known = last = int(np.searchsorted(rows, kept))
+        indexed = np.where(np.arange(len(rows)) < last, lengths, 0)
+        heads, entries, shift = _room(prefixes, indexed, workers)
         shadow = _shadows(sets, workers)
     twin, similarity = np.full(len(rows), -1, np.int64), np.empty(len(rows))
     kernels.walk(
         *(sets.addresses, sets.sizes, threshold, threshold / (1.0 + threshold) * _LESS, least, most),
-        *(*prefixes, heads, entries, shift, shadow, twin, similarity),
+        *(*prefixes, heads, entries, shift, shadow, known, last, twin, similarity),
     )
     goes = np.flatnonzero(twin >= 0)
     return _with_stars(rows[twin[goes]], rows[goes], similarity[goes], _copies(first), first)

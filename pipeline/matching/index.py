@@ -93,6 +93,8 @@ class Index:
     def name(self) -> str:
         """Tells the index from those whose sketches do not compare with its own."""
         depends = [self.about, self.match.settings(), self.match.keep, self.match.threshold]
+        if self.match.walks:  # what is stored are not all pairs
+            depends.append("twins")
         return hashlib.blake2b(json.dumps(depends, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     @property

@@ -26,10 +26,20 @@ def retried(
     """What is decided now and at another threshold: the counts, the rows that come back, and all drops.
 
     Raises:
-        ConfigError: the threshold is lower than the one that the pairs were verified with.
+        ConfigError: the threshold is lower than the one that the pairs were verified with; or the step does not
+            store all pairs.
         LakeError: the pairs are not stored.
     """
     match = place.match
+    if match.walks:
+        raise ConfigError(
+            f"step {place.label} stores too few pairs to try another threshold",
+            where=config.name,
+            why="with pairs: twins a row that goes is stored with its kept twin alone; what else it resembles "
+            "is not known",
+            hint=f"write threshold: {threshold:g} into the configuration and start `gristmill run`; or write "
+            "pairs: all, where all pairs fit, run, and try then",
+        )
     if threshold < match.threshold:
         raise ConfigError(
             f"{threshold:g} is lower than the threshold of step {place.label}, {match.threshold:g}",

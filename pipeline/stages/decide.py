@@ -156,6 +156,8 @@ class Decider:
         names = [each for each, _ in sketched]
         fresh = {part.path: scratch.read_arrow(each) for part, each in zip(new, names, strict=True)}
         due = _Due(at, index, sketched, known, earlier)
+        if index.match.walks and self.parts:
+            return self._shuffled(due)
         if (made := self._by_many(due)) is not None:
             return made
         if (made := self._alone(due, fresh)) is not None:
@@ -274,7 +276,7 @@ class Decider:
         )
 
     def _shuffled(self, due: _Due) -> Decision:
-        """A match that compares all rows with all, where these are too many for one process."""
+        """A match that compares all rows with all: these are too many for one process, or it keeps no pairs."""
         scratch, name, title = self._scratch(due.at)
         new = iter(due.sketched)
         todo = [
@@ -292,13 +294,7 @@ class Decider:
         rows = sum(scratch.read_arrow(each).num_rows for each in names)
         work = Shuffle(self.context.lake, self.key, due.at, due.index.match, names, due.index.edges, rows)
         context = self.context.asking([self.stage.steps[due.at]])
-        if due.index.match.joins:
-            from pipeline.matching.joined import joined
-
-            pairs = joined(context, work, title)
-        else:
-            pairs = shuffled(context, work, title)
-        state = selected(context, work, title, _gone(due.earlier))
+        state, pairs = _found(context, work, title, _gone(due.earlier))
         scratch.write_arrow(name, state)
         changes = due.of_sketches()
         return Decision(
@@ -327,6 +323,23 @@ class Decider:
         """Where it is staged, under which name the decision, and what the progress calls it."""
         scratch = self.context.lake.scratch(self.key)
         return scratch, f"{at}-state.arrow", f"{self.stage.name}: {self.stage.steps[at][0]}"
+
+
+def _found(
+    context: Context, work: Shuffle, title: str, gone: pa.ChunkedArray
+) -> tuple[pa.Table, tuple[Part, ...]]:
+    """Decide, and find the pairs to store, in the way of the match."""
+    if work.match.walks:
+        from pipeline.matching.walked import walked
+
+        return walked(context, work, title, gone)
+    if work.match.joins:
+        from pipeline.matching.joined import joined
+
+        pairs = joined(context, work, title)
+    else:
+        pairs = shuffled(context, work, title)
+    return selected(context, work, title, gone), pairs
 
 
 def _pairs_after(index: Index, changes: Sequence[Change]) -> tuple[Part, ...]:
