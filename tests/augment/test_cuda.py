@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from cuda_on_cpu import ARCHITECTURES, NEEDS_COMPILER, compiled, gpu
+from cuda_on_cpu import ARCHITECTURES, NEEDS_COMPILER, compiled, gpu, ptx
 from cupy_on_cpu import CARD, DRAW, FINITE, SOURCE, Array, OutOfMemoryError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -442,6 +442,13 @@ def test_nvrtc_compiles_the_source(architecture: int, tmp_path: Path) -> None:
         assert compiled(source, architecture) == {"augment"}
     assert compiled(DRAW, architecture) == {"draw"}
     assert compiled(FINITE, architecture) == {"not_finite"}
+
+
+def test_the_smallest_floats_are_not_taken_for_zero() -> None:
+    """CuPy asks for that by -ftz=true; nor are products and sums contracted."""
+    code = "".join(ptx(SOURCE, 90, BITS=32, CHANNELS=3, MIXING=1).values())
+    assert "cvt.rn.f32.f64" in code
+    assert not re.findall(r"\S*\.ftz\S*|fma\.\S*", code)
 
 
 @pytest.mark.skipif(gpu() is not None, reason="there is a GPU")

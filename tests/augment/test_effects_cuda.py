@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,14 @@ def test_the_source_has_the_bytes_of_the_cpu(library: ctypes.CDLL, name: str, dt
 def test_nvrtc_compiles_it(architecture: int) -> None:
     entries = cuda_on_cpu.compiled(SOURCE, architecture)
     assert entries == {f"{name}_{kind}" for name in PARAMETERS for kind in KINDS.values()}
+
+
+def test_the_smallest_floats_are_not_taken_for_zero() -> None:
+    """CuPy asks for that by -ftz=true; CLAHE rounds to levels. Nor are products and sums contracted."""
+    for name, code in cuda_on_cpu.ptx(SOURCE, 90).items():
+        assert not re.findall(r"fma\.\S*", code), name
+        if name.endswith("f32") and not name.startswith("clahe"):
+            assert not re.findall(r"\S*\.ftz\S*", code), name
 
 
 @pytest.mark.parametrize("dtype", list(KINDS))
