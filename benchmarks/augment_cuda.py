@@ -18,7 +18,9 @@
 - peers that are installed: torchvision v2 and kornia, one image at a time (an op for each) and one op for the
   whole batch, which is another augmentation; DALI's automatic augmentations. What is missing is named.
 
-The results go to ``benchmarks/results/augment_cuda.md``. To be carried to a machine without network: wheels of
+The results go to ``benchmarks/results/augment_cuda.md``. From the tree it runs with NumPy, Numba, pydantic and
+CuPy; Ray, Delta Lake, Arrow and Pillow need not be there. To be carried to a machine without network: wheels of
+these (cupy-cuda12x[ctk] or cupy-cuda13x[ctk], which bring CUDA's headers and NVRTC), and of the peers:
 torchvision, kornia with kornia_rs, and nvidia-dali-cuda120 (or 130), each for its PyTorch and CUDA.
 """
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lake.errors import DeviceError
 
-__all__ = ["cupy"]
+__all__ = ["check_place", "cupy"]
 
 
 def cupy() -> Any:
@@ -28,3 +28,17 @@ def cupy() -> Any:
             "device cuda was asked for, but there is no GPU", hint="choose device cpu, or start where one is"
         )
     return module
+
+
+def check_place(module: Any, array: Any) -> None:
+    """Refuse an array on another GPU than the current one, whose kernels cannot read it.
+
+    Raises:
+        ValueError: it is on another one.
+    """
+    found, now = array.device.id, module.cuda.Device().id
+    if found != now:
+        raise ValueError(
+            f"an array is on GPU {found}, but the current one is GPU {now}: call this inside of "
+            f"`with cupy.cuda.Device({found}):`"
+        )

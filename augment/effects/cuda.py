@@ -85,7 +85,9 @@ def _on_device(cupy: Any, argument: Any, images: Any, out: Any, held: dict[int, 
     if isinstance(argument, str):
         return images if argument == "src" else out
     if isinstance(argument, Scratch):
-        return held.setdefault(id(argument), cupy.empty(argument.size, np.uint8))
+        if id(argument) not in held:
+            held[id(argument)] = cupy.empty(argument.size, np.uint8)
+        return held[id(argument)]
     return cupy.asarray(argument) if isinstance(argument, np.ndarray) else argument
 
 

@@ -25,10 +25,55 @@ __device__ __forceinline__ double clip(double value, double top) { return value 
 
 __device__ __forceinline__ int clamp(int at, int size) { return at < 0 ? 0 : at >= size ? size - 1 : at; }
 
+// CuPy compiles with -ftz=true, which nothing that is given to it can undo: operators take a float nearer to zero
+// than 2**-126 for zero, and the CPU does not. So arithmetic on floats is spelt in PTX, where nothing is implied.
+template <typename T>
+__device__ __forceinline__ double wide(T value) {
+    return (double)value;
+}
+#ifdef __CUDA_ARCH__
+template <>
+__device__ __forceinline__ double wide(float value) {
+    double made;
+    asm("cvt.f64.f32 %0, %1;" : "=d"(made) : "f"(value));
+    return made;
+}
+
+__device__ __forceinline__ float narrow(double value) {
+    float made;
+    asm("cvt.rn.f32.f64 %0, %1;" : "=f"(made) : "d"(value));
+    return made;
+}
+
+__device__ __forceinline__ float plus(float x, float y) {
+    float made;
+    asm("add.rn.f32 %0, %1, %2;" : "=f"(made) : "f"(x), "f"(y));
+    return made;
+}
+
+__device__ __forceinline__ float times(float x, float y) {
+    float made;
+    asm("mul.rn.f32 %0, %1, %2;" : "=f"(made) : "f"(x), "f"(y));
+    return made;
+}
+
+__device__ __forceinline__ float root(float x) {
+    float made;
+    asm("sqrt.rn.f32 %0, %1;" : "=f"(made) : "f"(x));
+    return made;
+}
+#else
+__device__ __forceinline__ float narrow(double value) { return (float)value; }
+__device__ __forceinline__ float plus(float x, float y) { return x + y; }
+__device__ __forceinline__ float times(float x, float y) { return x * y; }
+__device__ __forceinline__ float root(float x) { return sqrtf(x); }
+#endif
+
 // Integers are rounded half up and clipped; floats are neither.
 template <typename T>
 struct Pixel {
     typedef i64 Sum;  // of products with whole numbers
+    static __device__ __forceinline__ i64 summand(T value) { return value; }
     static __device__ __forceinline__ T finish(double value, double top) { return (T)floor(clip(value, top) + 0.5); }
     static __device__ __forceinline__ T finish_float(float value, float top) {
         const float low = value > 0.0f ? value : 0.0f;
@@ -45,12 +90,13 @@ struct Pixel {
 template <>
 struct Pixel<float> {
     typedef double Sum;
-    static __device__ __forceinline__ float finish(double value, double) { return (float)value; }
+    static __device__ __forceinline__ double summand(float value) { return wide(value); }
+    static __device__ __forceinline__ float finish(double value, double) { return narrow(value); }
     static __device__ __forceinline__ float finish_float(float value, float) { return value; }
-    static __device__ __forceinline__ float nearest(double value) { return (float)value; }
-    static __device__ __forceinline__ float below(double value) { return (float)value; }
-    static __device__ __forceinline__ float clipped(double value, double top) { return (float)clip(value, top); }
-    static __device__ __forceinline__ float blurred(double total) { return (float)(total / 1073741824.0); }
+    static __device__ __forceinline__ float nearest(double value) { return narrow(value); }
+    static __device__ __forceinline__ float below(double value) { return narrow(value); }
+    static __device__ __forceinline__ float clipped(double value, double top) { return narrow(clip(value, top)); }
+    static __device__ __forceinline__ float blurred(double total) { return narrow(total / 1073741824.0); }
     static __device__ __forceinline__ int level(float value) {  // of 65536
         const float low = value > 0.0f ? value : 0.0f;
         return (int)floorf((low < 1.0f ? low : 1.0f) * 65535.0f + 0.5f);
@@ -100,8 +146,8 @@ __device__ double exp_minus(double x) {
 __device__ float photons(double value, double photon, u32 word, const float* table) {
     const double mean = (value > 0.0 ? value : 0.0) / photon;
     if (mean >= 32.0) {
-        const double z = (double)table[word & 0xFFFF];
-        return (float)(floor(mean + sqrt(mean) * z + 0.5) * photon);
+        const double z = wide(table[word & 0xFFFF]);
+        return narrow(floor(mean + sqrt(mean) * z + 0.5) * photon);
     }
     const double u = ((double)word + 0.5) / 4294967296.0;
     double chance = exp_minus(mean), below = chance;
@@ -111,7 +157,7 @@ __device__ float photons(double value, double photon, u32 word, const float* tab
         chance *= mean / (double)count;
         below += chance;
     }
-    return (float)((double)count * photon);
+    return narrow((double)count * photon);
 }
 
 // A thread takes the values of one block of random bits. scale: (n,), sigma, or photons of one unit; 0: a copy.
@@ -130,13 +176,13 @@ __device__ void noise(const T* src, T* dst, i64 n, i64 size, const double* scale
         float made = value;
         if (KIND == GAUSSIAN) {
             const u32 part = (bits.word[lane >> 1] >> (16 * (lane & 1))) & 0xFFFF;
-            made = value + (float)amount * table[part];
+            made = plus(value, times(narrow(amount), table[part]));
         } else if (KIND == RICIAN) {
-            const float real = value + (float)amount * table[bits.word[lane] & 0xFFFF];
-            const float imaginary = (float)amount * table[bits.word[lane] >> 16];
-            made = sqrtf(real * real + imaginary * imaginary);
+            const float real = plus(value, times(narrow(amount), table[bits.word[lane] & 0xFFFF]));
+            const float imaginary = times(narrow(amount), table[bits.word[lane] >> 16]);
+            made = root(plus(times(real, real), times(imaginary, imaginary)));
         } else if (amount != 0.0) {
-            made = photons((double)src[place], amount, bits.word[lane], table);
+            made = photons(wide(src[place]), amount, bits.word[lane], table);
         }
         dst[place] = amount == 0.0 ? src[place] : Pixel<T>::finish_float(made, top);
     }
@@ -154,9 +200,10 @@ __device__ void blur_down(const T* src, typename Pixel<T>::Sum* sums, i64 n, int
     const T* plane = src + image * size + x;
     const i64* tap = taps + image * reach;
     typedef typename Pixel<T>::Sum Sum;
-    Sum total = (Sum)tap[0] * (Sum)plane[y * row];
+    Sum total = (Sum)tap[0] * Pixel<T>::summand(plane[y * row]);
     for (int r = 1; r < reach; r++)
-        total += (Sum)tap[r] * ((Sum)plane[clamp(y - r, h) * row] + (Sum)plane[clamp(y + r, h) * row]);
+        total += (Sum)tap[r] * (Pixel<T>::summand(plane[clamp(y - r, h) * row]) +
+                                Pixel<T>::summand(plane[clamp(y + r, h) * row]));
     sums[at] = total;
 }
 
@@ -202,7 +249,7 @@ __device__ void jpeg(const T* src, T* dst, int h, int w, int c, const double* qu
     const i64 place = ((i64)clamp(y + i, h) * w + clamp(x + j, w)) * c;
     for (int k0 = 0; k0 < c; k0 += colours ? 3 : 1) {
         const int planes = colours ? 3 : 1;
-        for (int k = 0; k < planes; k++) block[k][at] = (double)src[base + place + k0 + k];
+        for (int k = 0; k < planes; k++) block[k][at] = wide(src[base + place + k0 + k]);
         if (colours) {
             const double r = block[0][at], g = block[1][at], b = block[2][at];
             const double luma = 0.299 * r + 0.587 * g + 0.114 * b;
@@ -357,8 +404,8 @@ __device__ void elastic(const T* src, T* dst, i64 n, int h, int w, int c, const 
     const double fx = u - 0.5 - left, fy = v - 0.5 - up;
     const i64 x0 = clamp(left, w), x1 = clamp(left + 1, w), y0 = clamp(up, h), y1 = clamp(up + 1, h);
     for (int k = 0; k < c; k++) {
-        const double p = picture[(y0 * w + x0) * c + k], q = picture[(y0 * w + x1) * c + k];
-        const double r = picture[(y1 * w + x0) * c + k], s = picture[(y1 * w + x1) * c + k];
+        const double p = wide(picture[(y0 * w + x0) * c + k]), q = wide(picture[(y0 * w + x1) * c + k]);
+        const double r = wide(picture[(y1 * w + x0) * c + k]), s = wide(picture[(y1 * w + x1) * c + k]);
         const double one = p + (q - p) * fx, two = r + (s - r) * fx;
         into[k] = Pixel<T>::below(one + (two - one) * fy);
     }
@@ -380,7 +427,7 @@ __device__ void shrink(const T* src, T* small, i64 n, int h, int w, int c, const
     const i64 x0 = j * w / columns, x1 = ((j + 1) * w + columns - 1) / columns;
     double total = 0.0;
     for (i64 y = y0; y < y1; y++)
-        for (i64 x = x0; x < x1; x++) total += (double)src[image * size + (y * w + x) * c + k];
+        for (i64 x = x0; x < x1; x++) total += wide(src[image * size + (y * w + x) * c + k]);
     small[at] = Pixel<T>::nearest(total / (double)((y1 - y0) * (x1 - x0)));
 }
 
@@ -405,9 +452,9 @@ __device__ void ghosts(const T* src, T* dst, i64 n, int h, int w, int c, const d
     double total = 0.0;
     for (i64 ghost = 0; ghost < count; ghost++) {
         const i64 shift = ghost * (upright ? h : w) / count;
-        total += (double)(upright ? picture[((y + shift) % h * w + x) * c + k] : picture[(y * w + (x + shift) % w) * c + k]);
+        total += wide(upright ? picture[((y + shift) % h * w + x) * c + k] : picture[(y * w + (x + shift) % w) * c + k]);
     }
-    const double made = (double)src[at] - value[0] / (double)count * total;
+    const double made = wide(src[at]) - value[0] / (double)count * total;
     dst[at] = Pixel<T>::finish(made < 0.0 ? -made : made, top);
 }
 
@@ -423,7 +470,7 @@ __device__ void bias(const T* src, T* dst, i64 n, int h, int w, int c, const dou
     const double square = a[2] * u * u + a[3] * u * v + a[4] * v * v;
     const double cubic = a[5] * u * u * u + a[6] * u * u * v + a[7] * u * v * v + a[8] * v * v * v;
     const double factor = 1.0 + (linear + square + cubic);
-    dst[at] = Pixel<T>::finish((double)src[at] * (factor > 0.0 ? factor : 0.0), top);
+    dst[at] = Pixel<T>::finish(wide(src[at]) * (factor > 0.0 ? factor : 0.0), top);
 }
 
 #define ENTRIES(T)                                                                                                    \

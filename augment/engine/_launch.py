@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from augment.engine.compile import CALLS, WARP
 from augment.engine.output import Output
+from lake.errors import DeviceError
 from lake.gpu import cupy as _cupy
 
 __all__ = [
@@ -253,7 +254,6 @@ class _Shared:
         states = self._bytes(len(images) * state_bytes(self.bits, self.channels))
         tiles, where = self.cupy.asarray(tiles_of(images)), self.cupy.asarray(images)
         codes, values = self.cupy.asarray(codes), self.cupy.asarray(values)
-        kernel.max_dynamic_shared_size_bytes = pool
         for turn in range(passes(known)):
             for mode, grid in ((BUILD, len(images)), (SCAN, len(tiles))):
                 self._call(
@@ -317,12 +317,17 @@ class _Shared:
             wanted = -(-int(bytes_each.max()) // 16) * 16
             if wanted <= room:
                 return wanted, copies, wanted + held + area
+        if room < 0:
+            raise DeviceError(
+                f"images of {self.channels} channels need {held + area:,} bytes of shared memory in a block, "
+                f"and this GPU has {limit:,}",
+                hint="give images of fewer channels, or choose device cpu",
+            )
         fitting = bytes_each[bytes_each <= room]
         return self._pool(block, fitting if fitting.size else np.zeros(1, np.int64))
 
     def _resident(self, kernel: Any, block: int, pool: int) -> int:
         """Blocks that a multiprocessor holds at once."""
-        kernel.max_dynamic_shared_size_bytes = pool
         by_registers = self.card.registers // (max(int(kernel.num_regs), 1) * block)
         return max(1, min(self.card.threads // block, by_registers, self.card.shared // (pool + _STATIC)))
 
@@ -358,11 +363,14 @@ def _card(device: int) -> _Card:
 
 
 @cache
-def _kernel(_device: int, bits: int, channels: int, block: int, *, mixing: bool) -> Any:
+def _kernel(device: int, bits: int, channels: int, block: int, *, mixing: bool) -> Any:
     source = files("augment.engine").joinpath("programs.cu").read_text("utf-8")
     macros = (f"-DBITS={bits}", f"-DCHANNELS={channels}", f"-DBLOCK={block}", f"-DMIXING={int(mixing)}")
     module = _cupy().RawModule(code=source, options=("--std=c++14", "--fmad=false", *macros))
-    return module.get_function("augment")
+    kernel = module.get_function("augment")
+    # Not for each launch: threads share a kernel, and one would take from another what it is to start with.
+    kernel.max_dynamic_shared_size_bytes = _card(device).shared_block - _STATIC
+    return kernel
 
 
 @cache

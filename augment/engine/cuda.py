@@ -17,6 +17,7 @@ NumPy arrays come back as NumPy arrays: they go over in pieces, through pinned m
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,6 +33,7 @@ from augment.engine.mix import shares
 from augment.engine.output import Output
 from augment.engine.programs import Programs
 from augment.ops import Shape, by_code
+from lake.gpu import check_place
 from lake.gpu import cupy as _cupy
 
 if TYPE_CHECKING:
@@ -75,7 +77,8 @@ def run(
 
     Raises:
         lake.errors.DeviceError: there is no GPU, no CuPy, too little memory, or no function for an op.
-        ValueError: it was compiled for others, a float is not finite, or there are no fitting partners.
+        ValueError: it was compiled for others, a float is not finite, there are no fitting partners, or an
+            array is on another GPU.
         TypeError: for another dtype.
     """
     cupy = _cupy()
@@ -199,16 +202,25 @@ def carry_out(cupy: Any, batches: Sequence[Batch], calls: Calls) -> list[Any]:
 
 
 def arrays(cupy: Any, images: Any) -> Any:
-    """What may be of any library as arrays of NumPy or CuPy, where they are and without a copy."""
+    """What may be of any library as arrays of NumPy or CuPy, where they are and without a copy.
+
+    Raises:
+        ValueError: an array is on another GPU than the current one.
+    """
     if isinstance(images, (list, tuple)):
         return [arrays(cupy, image) for image in images]
     if images is None or isinstance(images, np.ndarray):
         return images
     if on_device(images):
-        return cupy.asarray(images)
-    if not hasattr(images, "__dlpack_device__"):
+        made = cupy.asarray(images)
+    elif not hasattr(images, "__dlpack_device__"):
         return np.asarray(images)
-    return (np if int(images.__dlpack_device__()[0]) == _CPU else cupy).from_dlpack(images)
+    elif int(images.__dlpack_device__()[0]) == _CPU:
+        return np.from_dlpack(images)
+    else:
+        made = cupy.from_dlpack(images)
+    check_place(cupy, made)
+    return made
 
 
 def _in(cupy: Any, stream: Any) -> Any:
@@ -293,7 +305,7 @@ def _on_host(images: Any) -> bool:
 
 def _through(cupy: Any, batches: Sequence[Batch]) -> list[Any]:
     """Over and back in pieces, on two streams: while one is copied, the one before is augmented."""
-    streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(_STREAMS)]
+    streams = _streams(cupy.cuda.Device().id)
     turns = cycle(streams)
     waiting: list[tuple[Any, Array, Array, Any]] = []
     try:
@@ -304,6 +316,12 @@ def _through(cupy: Any, batches: Sequence[Batch]) -> list[Any]:
         for stream in streams:
             stream.synchronize()
     return results
+
+
+@cache
+def _streams(_device: int) -> list[Any]:
+    """For all threads, and kept: CuPy's pool keeps memory for a stream even when the stream is no more."""
+    return [_cupy().cuda.Stream(non_blocking=True) for _ in range(_STREAMS)]
 
 
 def _piecewise(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from augment.engine.draw import _Table
 from augment.engine.programs import ABSENT, Programs
 from augment.ops import OPS, Shape, by_code
 from augment.ops.table import VALUES
+from lake.gpu import check_place
 from lake.gpu import cupy as _cupy
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ def compiled_on_device(  # noqa: PLR0917  (what Policy.apply has)
     if held is None:
         return None
     rows, arrays = held
-    mine: Any = ids if on_device(ids) else rng.halves(ids)
+    mine = _halves(cupy, ids)
     n = len(images)
     if len(mine) != n:
         raise ValueError(f"{n} images but {len(mine)} ids or programs: give one per image")
@@ -136,7 +138,7 @@ def compiled_on_device(  # noqa: PLR0917  (what Policy.apply has)
                 (-(-n // _BLOCK),),
                 (_BLOCK,),
                 (
-                    cupy.ascontiguousarray(cupy.asarray(mine)), np.int64(n), np.uint32(seed & 0xFFFFFFFF),
+                    cupy.asarray(mine), np.int64(n), np.uint32(seed & 0xFFFFFFFF),
                     np.uint32(seed >> 32), np.uint32(epoch), np.int32(rows.draws),
                     np.int32(rows.choices.shape[1]), np.int32(len(rows.edges)), *arrays,
                     np.float64(shape.width), np.float64(shape.height), codes, values,
@@ -146,24 +148,38 @@ def compiled_on_device(  # noqa: PLR0917  (what Policy.apply has)
     return Compiled(shape, policy.space, policy.resampling, codes, values, nothing.keys, nothing)
 
 
+def _halves(cupy: Any, ids: object) -> Any:
+    """Of ids that are on the device too: the kernel reads two halves each, and plain numbers are fewer."""
+    if not on_device(ids):
+        return rng.halves(ids)
+    there = cupy.asarray(ids)
+    check_place(cupy, there)
+    halves = there.dtype == np.uint64 and there.shape[1:] == (2,)
+    return cupy.ascontiguousarray(there) if halves else rng.halves(there.get())
+
+
 _tables: dict[tuple[int, int, Shape], tuple[Policy, Any]] = {}
+_one_at_a_time = Lock()
 
 
 def _table(cupy: Any, policy: Policy, shape: Shape) -> tuple[Rows, tuple[Any, ...]] | None:
     """The table on the device; kept for the policies seen last, by the object: to compare them takes longer."""
     key = (cupy.cuda.Device().id, id(policy), shape)
-    if key not in _tables:
-        rows = rows_of(policy, shape)
-        if len(_tables) >= _KEPT:
-            _tables.pop(next(iter(_tables)))
-        if rows is None:
-            _tables[key] = (policy, None)
-        else:
-            plain = (rows.edges, rows.choices.view(np.uint8), rows.codes, rows.values)
-            arrays = tuple(cupy.asarray(np.ascontiguousarray(each)) for each in plain)
-            cupy.cuda.get_current_stream().synchronize()  # other streams will read them
-            _tables[key] = (policy, (rows, arrays))
-    found: tuple[Rows, tuple[Any, ...]] | None = _tables[key][1]
+    with _one_at_a_time:
+        if key not in _tables:
+            rows = rows_of(policy, shape)
+            if len(_tables) >= _KEPT:
+                oldest = next(iter(_tables))
+                cupy.cuda.Device(oldest[0]).synchronize()  # other streams may still read it
+                del _tables[oldest]
+            if rows is None:
+                _tables[key] = (policy, None)
+            else:
+                plain = (rows.edges, rows.choices.view(np.uint8), rows.codes, rows.values)
+                arrays = tuple(cupy.asarray(np.ascontiguousarray(each)) for each in plain)
+                cupy.cuda.get_current_stream().synchronize()  # other streams will read them
+                _tables[key] = (policy, (rows, arrays))
+        found: tuple[Rows, tuple[Any, ...]] | None = _tables[key][1]
     return found
 
 

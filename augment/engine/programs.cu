@@ -189,11 +189,53 @@ __device__ __forceinline__ float float_of(u32 bits) {
     return both.number;
 }
 
+// CuPy compiles with -ftz=true, which nothing that is given to it can undo: operators take a float nearer to zero
+// than 2**-126 for zero, and the CPU does not. So arithmetic on floats is spelt in PTX, where nothing is implied.
+#ifdef __CUDA_ARCH__
+__device__ __forceinline__ double wide(float value) {
+    double made;
+    asm("cvt.f64.f32 %0, %1;" : "=d"(made) : "f"(value));
+    return made;
+}
+
+__device__ __forceinline__ float narrow(double value) {
+    float made;
+    asm("cvt.rn.f32.f64 %0, %1;" : "=f"(made) : "d"(value));
+    return made;
+}
+
+__device__ __forceinline__ float plus(float x, float y) {
+    float made;
+    asm("add.rn.f32 %0, %1, %2;" : "=f"(made) : "f"(x), "f"(y));
+    return made;
+}
+
+__device__ __forceinline__ float minus(float x, float y) {
+    float made;
+    asm("sub.rn.f32 %0, %1, %2;" : "=f"(made) : "f"(x), "f"(y));
+    return made;
+}
+
+__device__ __forceinline__ float times(float x, float y) {
+    float made;
+    asm("mul.rn.f32 %0, %1, %2;" : "=f"(made) : "f"(x), "f"(y));
+    return made;
+}
+#else
+__device__ __forceinline__ double wide(float value) { return value; }
+__device__ __forceinline__ float narrow(double value) { return (float)value; }
+__device__ __forceinline__ float plus(float x, float y) { return x + y; }
+__device__ __forceinline__ float minus(float x, float y) { return x - y; }
+__device__ __forceinline__ float times(float x, float y) { return x * y; }
+#endif
+__device__ __forceinline__ double wide(u32 value) { return value; }
+
 #if FLOATS
 
 __device__ __forceinline__ u32 raw(float value) { return bits_of(value); }
 __device__ __forceinline__ float unraw(u32 bits) { return float_of(bits); }
-__device__ __forceinline__ float sampled(double value) { return (float)value; }
+__device__ __forceinline__ float sampled(double value) { return narrow(value); }
+__device__ __forceinline__ double summand(float value) { return wide(value); }
 
 __device__ __forceinline__ double unit(double value) {
     const double least = value > 0.0 ? value : 0.0;
@@ -201,7 +243,7 @@ __device__ __forceinline__ double unit(double value) {
 }
 
 __device__ __forceinline__ float blend(double base, double value, double factor) {
-    return (float)unit(base + factor * (value - base));
+    return narrow(unit(base + factor * (value - base)));
 }
 
 __device__ __forceinline__ float smoothed(double total, double middle, double factor) {
@@ -211,10 +253,10 @@ __device__ __forceinline__ float smoothed(double total, double middle, double fa
 // L of a pixel: of RGB the weighted sum, else the mean.
 __device__ __forceinline__ double grey_of(const float (&v)[MOST], int c) {
     if (c == 3)
-        return 0.2989959716796875 * (double)v[0] + 0.587005615234375 * (double)v[1 % MOST] +
-               0.1139984130859375 * (double)v[2 % MOST];
-    double total = v[0];
-    for (int k = 1; k < c; k++) total += (double)v[k];
+        return 0.2989959716796875 * wide(v[0]) + 0.587005615234375 * wide(v[1 % MOST]) +
+               0.1139984130859375 * wide(v[2 % MOST]);
+    double total = wide(v[0]);
+    for (int k = 1; k < c; k++) total += wide(v[k]);
     return total / (double)c;
 }
 
@@ -225,8 +267,7 @@ __device__ __forceinline__ u64 countable(double grey) {
 }
 
 __device__ __forceinline__ u32 level_of(float value) {
-    const float least = value > 0.0f ? value : 0.0f;
-    return (u32)(int)floorf((least < 1.0f ? least : 1.0f) * 255.0f + 0.5f);
+    return (u32)(int)wide(plus(times(narrow(unit(wide(value))), 255.0f), 0.5f));
 }
 
 // Numbers that are in the order of the floats, and back.
@@ -242,6 +283,7 @@ __device__ __forceinline__ float ranked(u32 rank) { return float_of(rank >> 31 ?
 __device__ __forceinline__ u32 raw(u32 value) { return value; }
 __device__ __forceinline__ u32 unraw(u32 bits) { return bits; }
 __device__ __forceinline__ u32 sampled(double value) { return (u32)(int)value; }
+__device__ __forceinline__ u32 summand(u32 value) { return value; }
 
 __device__ __forceinline__ u32 blend(int base, int value, float factor) {
     const float mixed = (float)base + factor * (float)(value - base);
@@ -293,7 +335,7 @@ __device__ float power(double base, double exponent) {
 #pragma unroll
     for (int step = 11; step > 0; step--) total = total * (rest * (1.0 / step)) + 1.0;
     for (i64 left = (i64)(-turns); left > 0; left--) total *= 0.5;
-    return (float)total;
+    return narrow(total);
 }
 
 #else
@@ -394,7 +436,7 @@ __device__ void cut(Segment& s, const i64* codes, const double* values, int slot
             if (s.count == STAGES) break;
             Stage& stage = s.stages[s.count++];
             stage.kind = (int)code;
-            if (code == COLOR || code == MIXUP) stage.factor = (float)value[0];
+            if (code == COLOR || code == MIXUP) stage.factor = narrow(value[0]);
             if (code == CUTOUT || code == CUTMIX)
                 for (int i = 0; i < 4; i++) stage.box[i] = (int)value[i];
             s.placed |= code == CUTOUT || code == CUTMIX || code == MIXUP;
@@ -445,7 +487,8 @@ __device__ __forceinline__ bool in_box(const Stage& stage, int x, int y) {
 // MixUp or CutMix of one value with the partner's in the same place.
 __device__ __forceinline__ Value with_partner(const Stage& stage, Value value, Value other) {
     if (stage.kind == CUTMIX) return other;
-    const float share = stage.factor, mixed = (1.0f - share) * (float)value + share * (float)other;
+    const float share = stage.factor;
+    const float mixed = plus(times(minus(1.0f, share), (float)value), times(share, (float)other));
     return FLOATS ? (Value)mixed : (Value)(int)floorf(mixed + 0.5f);
 }
 
@@ -454,36 +497,36 @@ __device__ __forceinline__ Value with_partner(const Stage& stage, Value value, V
 // What an op makes of one value; `learned` is of its channel, `grey` the pixel's L. Functions of their own: their
 // doubles would take the registers of all that do without.
 __device__ __noinline__ float toned(const Stage& stage, const float* learned, float value, double grey) {
-    const double v = value, factor = stage.matrix[0];
+    const double v = wide(value), factor = stage.matrix[0];
     switch (stage.kind) {
     case BRIGHTNESS: return blend(0.0, v, factor);
-    case CONTRAST: return blend((double)learned[0], v, factor);
+    case CONTRAST: return blend(wide(learned[0]), v, factor);
     case COLOR: return blend(grey, v, factor);
     case POSTERIZE: {
         const i64 bits = (i64)factor < 1 ? 1 : (i64)factor;
         if (bits >= 8) return value;
         const double steps = (double)(1 << bits), step = floor(unit(v) * steps);
-        return (float)((step < steps - 1.0 ? step : steps - 1.0) / steps);
+        return narrow((step < steps - 1.0 ? step : steps - 1.0) / steps);
     }
-    case SOLARIZE: return (float)unit(v < factor / 255.0 ? v : 1.0 - v);
+    case SOLARIZE: return narrow(unit(v < factor / 255.0 ? v : 1.0 - v));
     case AUTOCONTRAST: {
-        const double low = learned[0], high = learned[1];
-        return high > low ? (float)unit((v - low) / (high - low)) : value;
+        const double low = wide(learned[0]), high = wide(learned[1]);
+        return high > low ? narrow(unit((v - low) / (high - low))) : value;
     }
     case EQUALIZE: {
-        const double shift = learned[level_of(value)];
-        return shift == 0.0 ? value : (float)unit(v + shift);
+        const double shift = wide(learned[level_of(value)]);
+        return shift == 0.0 ? value : narrow(unit(v + shift));
     }
-    case INVERT: return (float)unit(1.0 - v);
+    case INVERT: return narrow(unit(1.0 - v));
     case GAMMA: return v > 0.0 ? power(unit(v), factor) : 0.0f;
-    case SOLARIZEADD: return (float)unit(v < 128.0 / 255.0 ? v + factor / 255.0 : v);
-    case WINDOW: return (float)unit((v - factor) / (stage.matrix[1] - factor));
+    case SOLARIZEADD: return narrow(unit(v < 128.0 / 255.0 ? v + factor / 255.0 : v));
+    case WINDOW: return narrow(unit((v - factor) / (stage.matrix[1] - factor)));
     }
     return value;
 }
 
 __device__ __noinline__ float mixed(const double* m, float red, float green, float blue) {
-    return (float)unit(m[0] * (double)red + m[1] * (double)green + m[2] * (double)blue + m[3]);
+    return narrow(unit(m[0] * wide(red) + m[1] * wide(green) + m[2] * wide(blue) + m[3]));
 }
 
 // The point operations from .. upto - 1.
@@ -569,7 +612,7 @@ __device__ __forceinline__ void point(const Segment& s, int from, int upto, cons
 #endif
 
 __device__ __forceinline__ void column(const Pixel* at, i64 pitch, Sum (&sum)[MOST], int c) {
-    for (int k = 0; k < c; k++) sum[k] = (Sum)at[k - pitch] + (Sum)at[k] + (Sum)at[k + pitch];
+    for (int k = 0; k < c; k++) sum[k] = summand(at[k - pitch]) + summand(at[k]) + summand(at[k + pitch]);
 }
 
 // Sharpness at four pixels; the sums of columns are kept from one to the next.
@@ -591,7 +634,7 @@ __device__ __forceinline__ void stencil(const Segment& s, const Pixel* src, cons
         }
         column(at + c, pitch, right, c);
         for (int k = 0; k < c; k++) {
-            const Sum middle = at[k], total = left[k] + centre[k] + right[k] + (Sum)4 * middle;
+            const Sum middle = summand(at[k]), total = left[k] + centre[k] + right[k] + (Sum)4 * middle;
             v[j][k] = smoothed(total, middle, s.sharpness);
             left[k] = centre[k], centre[k] = right[k];
         }
@@ -623,7 +666,7 @@ __device__ __forceinline__ void between(const Segment& s, const Pixel* src, cons
     UNROLL for (int j = 0; j < GROUP; j++) read_pixel(src + ((i64)ys[j] * w + xs[j]) * c, four[j], c);
     point(s, 0, s.before, tables, four, xs, ys, c);
     for (int k = 0; k < c; k++) {
-        const double p = four[0][k], q = four[1][k], r = four[2][k], t = four[3][k];
+        const double p = wide(four[0][k]), q = wide(four[1][k]), r = wide(four[2][k]), t = wide(four[3][k]);
         const double first = p + (q - p) * dx, second = r + (t - r) * dx;
         into[k] = sampled(first + (second - first) * dy);
     }
@@ -740,7 +783,7 @@ __device__ __forceinline__ u32 converted(Value value, int k, int c, const Output
     if (KIND == SAME) return raw(value);
     if (KIND == WIDER) return 257u * (u32)value;
     if (KIND == NARROWER) return ((u32)value + 128u) / 257u;
-    const float made = ((float)value * out.scale - out.norm[k]) * out.norm[c + k];
+    const float made = times(minus(times((float)value, out.scale), out.norm[k]), out.norm[c + k]);
     return KIND == HALF ? half_of(made) : KIND == BRAIN ? brain_of(made) : bits_of(made);
 }
 
@@ -789,9 +832,9 @@ __device__ __noinline__ void put_one(u8* target, const Shape& shape, const Outpu
         ((u16*)target)[at] = (u16)converted<BRAIN>(value, k, c, out);
     } else if (kind == FLOAT) {
         ((u32*)target)[at] = converted<FLOAT>(value, k, c, out);
-    } else if (kind == WIDER) {
+    } else if (!FLOATS && kind == WIDER) {
         ((u16*)target)[at] = (u16)converted<WIDER>(value, k, c, out);
-    } else if (kind == NARROWER) {
+    } else if (!FLOATS && kind == NARROWER) {
         target[at] = (u8)converted<NARROWER>(value, k, c, out);
     } else {
         ((Pixel*)target)[at] = (Pixel)value;
@@ -1107,7 +1150,7 @@ __device__ __noinline__ void learn(i64 code, const State& state, float* into, co
             float* const table = into + k * LEVELS;
             const u32* const counts = state.counts + k * LEVELS;
             if (code == CONTRAST)
-                table[0] = (float)((double)(i64)*state.luma / 16777216.0 / (double)shape.pixels);
+                table[0] = narrow((double)(i64)*state.luma / 16777216.0 / (double)shape.pixels);
             else
                 table[0] = ranked(counts[0]), table[1] = ranked(~counts[1]);
         }
@@ -1124,7 +1167,7 @@ __device__ __noinline__ void learn(i64 code, const State& state, float* into, co
         float* const table = into + k * LEVELS;
         equalize(counts, table, (int)ends[0], TOP - (int)ends[1], (u64)shape.pixels, area);
         __syncthreads();
-        for (int v = thread; v < LEVELS; v += BLOCK) table[v] = (float)(((double)table[v] - (double)v) / 255.0);
+        for (int v = thread; v < LEVELS; v += BLOCK) table[v] = narrow((wide(table[v]) - (double)v) / 255.0);
         __syncthreads();
     }
 }

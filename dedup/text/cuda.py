@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from dedup.text.shingle import Unit, tables, texts
 from dedup.text.signatures import permutations
+from lake.gpu import check_place
 from lake.gpu import cupy as _cupy
 
 __all__ = ["BLOCK", "MAX_NGRAM", "TILE", "sign_column", "signatures", "tile_ends"]
@@ -55,7 +56,7 @@ def signatures(
 
     Raises:
         DeviceError: there is no GPU, or no CuPy.
-        ValueError: a setting is out of its range.
+        ValueError: a setting is out of its range, or an array is on another GPU.
     """
     if not (num_perm > 0 and 0 < ngram <= MAX_NGRAM and unit in TILE):
         raise ValueError(f"num_perm must be positive, ngram 1 to {MAX_NGRAM}, and unit 'word' or 'char'")
@@ -63,6 +64,8 @@ def signatures(
     with stream if stream is not None else cupy.cuda.get_current_stream():
         text = cupy.ascontiguousarray(cupy.asarray(data, np.uint8))  # the kernel knows no strides
         places = cupy.ascontiguousarray(cupy.asarray(offsets), np.int64)
+        for each in (text, places):
+            check_place(cupy, each)
         rows = len(places) - 1
         out = cupy.full((rows, num_perm), 0xFFFFFFFF, np.uint32)
         exists = None if valid is None else cupy.asarray(valid, np.bool_)
@@ -91,7 +94,7 @@ def sign_column(
     """
     cupy = _cupy()
     out = np.empty((len(column), num_perm), np.uint32)
-    streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
+    streams = _streams(cupy.cuda.Device().id)
     waiting: list[tuple[Any, Any, npt.NDArray[np.uint32], Any]] = []
     start = turn = 0
     for chunk in texts(column):
@@ -140,6 +143,12 @@ _ENTRY = {"word": "sign_words", "char": "sign_characters"}
 def _fetch(signed: Any, stream: Any, out: npt.NDArray[np.uint32], _held: Any) -> None:
     """Copy a piece's signatures to the host; its text is held until then."""
     signed.get(stream=stream, out=out, blocking=True)
+
+
+@cache
+def _streams(_device: int) -> list[Any]:
+    """For all threads, and kept: CuPy's pool keeps memory for a stream even when the stream is no more."""
+    return [_cupy().cuda.Stream(non_blocking=True) for _ in range(2)]
 
 
 @cache

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from cuda_on_cpu import ARCHITECTURES, NEEDS_COMPILER, compiled, gpu
-from cupy_on_cpu import CARD, DRAW, FINITE, SOURCE, Array, OutOfMemoryError
+from cuda_on_cpu import ARCHITECTURES, NEEDS_COMPILER, compiled, gpu, ptx
+from cupy_on_cpu import CARD, DRAW, FINITE, SOURCE, Array, Kernel, OutOfMemoryError, Stream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -330,6 +333,60 @@ def test_what_does_not_fit_is_refused(device: Any) -> None:
         cuda.apply(preset("randaugment"), np.zeros((1, 2, 2, 33), np.uint8), [1])
 
 
+@NEEDS_COMPILER
+def test_what_a_kernel_may_have_is_never_lowered(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may be about to start it with more shared memory."""
+    allowed: list[int] = []
+
+    class Watched(Kernel):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "max_dynamic_shared_size_bytes":
+                allowed.append(value)
+            super().__setattr__(name, value)
+
+    stand_in.RawModule = lambda code, options: SimpleNamespace(
+        get_function=lambda name: Watched(name, code, options)
+    )
+    for side, large in ((24, 1 << 30), (8, 1 << 30), (8, 0)):
+        monkeypatch.setattr(_launch, "_LARGE", large)
+        monkeypatch.setattr(_launch, "_FEW", large)
+        images = pictures(np.random.default_rng(3), 3, (side, side, 3), 8)
+        one = preset("trivial_augment_wide").compile(range(3), size=images.shape[1:])
+        assert np.array_equal(cuda.run(one, stand_in.asarray(images)).get(), by_numba(one, images))
+    usual = 48 << 10
+    assert set(allowed) - {usual} == {CARD["MaxSharedMemoryPerBlockOptin"] - _launch._STATIC}
+
+
+def test_a_small_gpu_says_what_it_lacks(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CARD, "MaxSharedMemoryPerBlockOptin", 64 << 10)
+    images = stand_in.asarray(np.zeros((2, 8, 8, 32), np.uint8))
+    with pytest.raises(DeviceError, match=r"32 channels need .* bytes of shared memory"):
+        cuda.apply(drawn(["Invert"], 1), images, range(2))
+
+
+def test_images_on_another_gpu_are_refused(stand_in: Any) -> None:
+    images = stand_in.asarray(np.zeros((2, 8, 8, 3), np.uint8))
+    images.device = SimpleNamespace(id=1)
+    ids = stand_in.asarray(np.zeros((2, 2), np.uint64))
+    ids.device = images.device
+    policy = preset("trivial_augment_wide")
+    for several, names in ((images, range(2)), ([images], range(1)), (stand_in.asarray(images.get()), ids)):
+        with pytest.raises(ValueError, match=r"on GPU 1, but the current one is GPU 0"):
+            cuda.apply(policy, several, names)
+
+
+@NEEDS_COMPILER
+def test_pieces_go_over_on_the_same_streams_each_time(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or CuPy would keep memory for each stream that ever was."""
+    made: list[Stream] = []
+    stand_in.cuda.Stream = lambda non_blocking: made.append(Stream()) or made[-1]
+    monkeypatch.setattr(cuda, "_streams", cache(cuda._streams))
+    images = pictures(np.random.default_rng(3), 3, (8, 8, 3), 8)
+    for _ in range(3):
+        cuda.apply(preset("trivial_augment_wide"), images, range(3))
+    assert len(made) == 2
+
+
 # ---------------------------------------------------------------- draws on the device
 
 
@@ -413,6 +470,40 @@ def test_policies_that_are_no_table_are_drawn_on_the_host(device: Any) -> None:
         )
 
 
+@NEEDS_COMPILER
+def test_ids_on_the_device_are_read_as_the_host_reads_them(device: Any) -> None:
+    """The kernel reads two halves of an id: plain numbers would be read beyond their end."""
+    images = pictures(np.random.default_rng(2), 4, (8, 8, 3), 8)
+    policy = preset("trivial_augment_wide")
+    numbers = np.arange(4, dtype=np.int64)
+    halves = np.random.default_rng(2).integers(0, 1 << 63, (4, 2)).astype(np.uint64)
+    for ids in (numbers, halves, np.asfortranarray(halves)):
+        found = cuda.apply(policy, device.asarray(images), device.asarray(ids))
+        assert np.array_equal(found.get(), policy.apply(images, ids))
+    with pytest.raises(ValueError, match="ids of shape"):
+        cuda.apply(policy, device.asarray(images), device.asarray(halves.astype(np.float64)))
+
+
+@NEEDS_COMPILER
+def test_many_threads_share_the_tables_of_policies(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(dict[Any, Any]):
+        def __setitem__(self, key: Any, value: Any) -> None:
+            super().__setitem__(key, value)
+            sleep(0.001)  # another thread's turn
+
+    monkeypatch.setattr(cuda_draw, "_tables", Slow())
+    monkeypatch.setattr(cuda_draw, "_KEPT", 1)
+    monkeypatch.setattr(cuda_draw, "rows_of", lambda *_: None)
+    policies = [preset("trivial_augment_wide") for _ in range(4)]
+
+    def look(turn: int) -> None:
+        for i in range(20):
+            assert cuda_draw._table(stand_in, policies[(turn + i) % 4], Shape(8, 8, 3, 255.0)) is None
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(look, range(4)))
+
+
 # ---------------------------------------------------------------- the numbers of both sides; compiler, device
 
 
@@ -442,6 +533,13 @@ def test_nvrtc_compiles_the_source(architecture: int, tmp_path: Path) -> None:
         assert compiled(source, architecture) == {"augment"}
     assert compiled(DRAW, architecture) == {"draw"}
     assert compiled(FINITE, architecture) == {"not_finite"}
+
+
+def test_the_smallest_floats_are_not_taken_for_zero() -> None:
+    """CuPy asks for that by -ftz=true; nor are products and sums contracted."""
+    code = "".join(ptx(SOURCE, 90, BITS=32, CHANNELS=3, MIXING=1).values())
+    assert "cvt.rn.f32.f64" in code
+    assert not re.findall(r"\S*\.ftz\S*|fma\.\S*", code)
 
 
 @pytest.mark.skipif(gpu() is not None, reason="there is a GPU")

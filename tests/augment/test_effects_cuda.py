@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cuda_on_cpu
@@ -122,6 +124,14 @@ def test_nvrtc_compiles_it(architecture: int) -> None:
     assert entries == {f"{name}_{kind}" for name in PARAMETERS for kind in KINDS.values()}
 
 
+def test_the_smallest_floats_are_not_taken_for_zero() -> None:
+    """CuPy asks for that by -ftz=true; CLAHE rounds to levels. Nor are products and sums contracted."""
+    for name, code in cuda_on_cpu.ptx(SOURCE, 90).items():
+        assert not re.findall(r"fma\.\S*", code), name
+        if name.endswith("f32") and not name.startswith("clahe"):
+            assert not re.findall(r"\S*\.ftz\S*", code), name
+
+
 @pytest.mark.parametrize("dtype", list(KINDS))
 @pytest.mark.parametrize("name", NAMES)
 def test_on_a_gpu(name: str, dtype: type[np.generic]) -> None:
@@ -131,6 +141,15 @@ def test_on_a_gpu(name: str, dtype: type[np.generic]) -> None:
     images, values, keys = case(name, (6, 65, 79, 3), dtype, 7)
     expected = np.stack([OPS[name].call(images[i], values[i], keys[i]) for i in range(6)])
     assert np.array_equal(cupy.asnumpy(cuda.run(name, cupy.asarray(images), values, keys)), expected)
+
+
+def test_scratch_is_had_once() -> None:
+    """CLAHE's for 16 bits is 16 MiB a channel."""
+    had: list[int] = []
+    cupy = SimpleNamespace(empty=lambda size, dtype: had.append(size) or np.empty(size, dtype))
+    scratch, held = cuda.Scratch(8), {}
+    assert cuda._on_device(cupy, scratch, None, None, held) is cuda._on_device(cupy, scratch, None, None, held)
+    assert had == [8]
 
 
 def test_without_a_gpu_it_says_so() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-__all__ = ["ARCHITECTURES", "NEEDS_COMPILER", "compiled", "gpu", "pointer", "shared_library"]
+__all__ = ["ARCHITECTURES", "NEEDS_COMPILER", "compiled", "gpu", "pointer", "ptx", "shared_library"]
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 NEEDS_COMPILER = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
@@ -65,13 +64,27 @@ def shared_library(source: Path, launcher: str, into: Path, **macros: int) -> ct
     return ctypes.CDLL(str(library))
 
 
-def compiled(source: Path, architecture: int) -> set[str]:
-    """Compile a CUDA source by NVRTC and name its kernels; skip the test where there is no NVRTC."""
+def ptx(source: Path, architecture: int, **macros: int) -> dict[str, str]:
+    """Compile a CUDA source by NVRTC, with the options that CuPy adds: PTX by the kernels' names.
+
+    Functions that are not inlined stand with the first kernel. Skips the test where there is no NVRTC.
+    """
     library = _nvrtc()
     if library is None:
         pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc-cu12")
-    options = (f"--gpu-architecture=compute_{architecture}", "--std=c++14")
-    return set(re.findall(r"\.entry (\w+)", _ptx(library, source.read_text("utf-8"), *options)))
+    options = (
+        "--std=c++14", "--fmad=false", *(f"-D{key}={value}" for key, value in macros.items()), "-ftz=true",
+        "--device-as-default-execution-space", f"-arch=compute_{architecture}",
+    )  # fmt: skip
+    before, *parts = _ptx(library, source.read_text("utf-8"), *options).split(".entry ")
+    found = {part.partition("(")[0]: part for part in parts}
+    first = next(iter(found))
+    return {**found, first: before + found[first]}
+
+
+def compiled(source: Path, architecture: int) -> set[str]:
+    """Compile a CUDA source by NVRTC and name its kernels; skip the test where there is no NVRTC."""
+    return set(ptx(source, architecture))
 
 
 def _nvrtc() -> ctypes.CDLL | None:

@@ -114,6 +114,7 @@ class Array:
     ndim = property(lambda self: self.values.ndim)
     size = property(lambda self: self.values.size)
     nbytes = property(lambda self: self.values.nbytes)
+    device = SimpleNamespace(id=0)
     data = property(lambda self: SimpleNamespace(ptr=self.values.ctypes.data))
     __cuda_array_interface__ = property(lambda self: self.values.__array_interface__)
 
@@ -231,7 +232,7 @@ CARD = {
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    device = SimpleNamespace(id=0, attributes=CARD)
+    device = SimpleNamespace(id=0, attributes=CARD, synchronize=lambda: None)
     cupy = SimpleNamespace(
         asarray=lambda data, dtype=None: (
             Array(np.array(plain(data), dtype)) if not isinstance(data, Array) else data
@@ -258,6 +259,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         (_launch, "_card"),
         (_launch, "_kernel"),
         (_launch, "_finite"),
+        (cuda, "_streams"),
         (cuda_draw, "_kernel"),
         (_cuda_calls, "_kernel"),
     ):

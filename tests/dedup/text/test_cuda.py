@@ -138,6 +138,8 @@ def test_bytes_that_are_not_utf8(on_cpu: Sign, data: bytes, unit: str) -> None:
 
 
 class Array(np.ndarray[Any, Any]):
+    device = SimpleNamespace(id=0)
+
     def set(self, host: npt.NDArray[Any], stream: object = None) -> None:
         assert stream is not None
         self[...] = host
@@ -196,6 +198,9 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         RawModule=lambda code, options: Module(library, code, options),
     )
     monkeypatch.setattr(cuda, "_cupy", lambda: cupy)
+    monkeypatch.setattr(
+        cuda, "_streams", cuda._streams.__wrapped__
+    )  # what it holds must not outlive the stand-in
     for cached in (cuda._module, cuda._constants):  # what they hold must not outlive the stand-in
         monkeypatch.setattr(cuda, cached.__name__, cached.__wrapped__)
 
