@@ -17,7 +17,8 @@ so that all see the same machine:
 - what MinHash does instead: shingle sets with signatures and without (one thread), then its decision.
 
 ``--template`` does so for pages of one template of 400 words: similar ones, with 3 words changed in each, and
-such that are mostly not similar enough, with 7.
+such that are mostly not similar enough, with 7. The similar ones go through a pipeline too, with ``pairs: twins``,
+from a Parquet file to the tables: the whole process of ``gristmill run``.
 
 ``--peer`` is a Python that has SetSimilaritySearch. On every ``N``-th set both must find
 the same pairs.
@@ -26,6 +27,7 @@ the same pairs.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import resource
@@ -123,8 +125,8 @@ def walked(sets: Any, thresholds: list[float], repeat: int) -> None:
         print(f"| {threshold} | {len(found[0]):,} | {took['one']:.2f} | {took['two']:.2f} |", flush=True)
 
 
-def template(rows: int, changed: int, repeat: int) -> None:
-    """Time the walk over pages of 400 words, of which some are each page's own."""
+def pages(rows: int, changed: int) -> list[str]:
+    """Pages of 400 words, of which some are each page's own."""
     draw = np.random.default_rng(0)
     vocabulary, page = np.array([f"w{k}" for k in range(20_000)]), draw.integers(0, 20_000, 400)
     texts = []
@@ -132,7 +134,12 @@ def template(rows: int, changed: int, repeat: int) -> None:
         mine = page.copy()
         mine[draw.integers(0, 400, changed)] = draw.integers(0, 20_000, changed)
         texts.append(" ".join(vocabulary[mine]))
-    offsets, hashes = shingle_sets(pa.chunked_array([pa.array(texts)]))
+    return texts
+
+
+def template(rows: int, changed: int, repeat: int) -> None:
+    """Time the walk over pages of one template."""
+    offsets, hashes = shingle_sets(pa.chunked_array([pa.array(pages(rows, changed))]))
     sizes = np.diff(offsets)
     addresses = hashes.ctypes.data + 4 * offsets[:-1].astype(np.uint64)
     goes = len(twins(addresses, sizes, 0.8).left)
@@ -140,6 +147,33 @@ def template(rows: int, changed: int, repeat: int) -> None:
     took = rounds({"one": lambda: twins(addresses, sizes, 0.8)}, repeat)["one"]
     spent = (time.process_time() - started) / repeat
     print(f"| {rows:,} | {changed} | {goes:,} | {took:.2f} | {spent:.2f} |", flush=True)
+
+
+PIPELINE = """
+name: pages
+lake: lake
+source: {lake.Files: {paths: pages.parquet, text: text}}
+steps:
+  - dedup.Jaccard: {threshold: 0.8, pairs: twins}
+sink: {lake.Table: {name: train}}
+"""
+
+
+def in_a_pipeline(rows: int, changed: int) -> None:
+    """Time two runs over pages of one template, each into a lake of its own; the first may compile kernels."""
+    with tempfile.TemporaryDirectory() as folder:
+        pq.write_table(pa.table({"text": pages(rows, changed)}), f"{folder}/pages.parquet")
+        Path(folder, "pages.yaml").write_text(PIPELINE)
+        command = [str(Path(sys.executable).with_name("gristmill")), "run", "pages.yaml", "--json"]
+        for lake in ("first", "second"):
+            before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            done = subprocess.run(
+                [*command, "--set", f"lake={lake}"], cwd=folder, check=True, stdout=subprocess.PIPE
+            )
+            took, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    kept = json.loads(done.stdout)["steps"][-1]["rows_kept"]
+    print(f"a pipeline, {rows:,} pages: {kept:,} stay; {took:.1f} s, of processor {spent:.1f} s", flush=True)
 
 
 def minhash(column: pa.ChunkedArray, repeat: int) -> None:
@@ -206,6 +240,8 @@ def main() -> None:
         for changed in (3, 7):
             for rows in options.rows:
                 template(rows, changed, options.repeat)
+        for rows in options.rows:
+            in_a_pipeline(rows, 3)
         return
     if options.texts.exists():
         column = pq.read_table(options.texts, columns=["text"]).column("text")
