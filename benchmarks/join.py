@@ -17,8 +17,8 @@ so that all see the same machine:
 - what MinHash does instead: shingle sets with signatures and without (one thread), then its decision.
 
 ``--template`` does so for pages of one template of 400 words: similar ones, with 3 words changed in each, and
-such that are mostly not similar enough, with 7. The similar ones go through a pipeline too, with ``pairs: twins``,
-from a Parquet file to the tables: the whole process of ``gristmill run``.
+such that are mostly not similar enough, with 7. The similar ones go through a pipeline too,
+from a Parquet file to the tables, with ``pairs: twins``: the whole process of ``gristmill run``.
 
 ``--peer`` is a Python that has SetSimilaritySearch. On every ``N``-th set both must find
 the same pairs.

@@ -302,7 +302,8 @@ def _notes(lake: Lake, stage: Stage, jobs: Sequence[Job], version: str) -> tuple
             notes.append(advise(float(size)))
         if parts and (index := stage.index(lake, at, version)) is not None:
             known = sum(part.rows for part in index.known(parts).parts.values())
-            notes.append(f"{known:,} rows are in the index; new ones are compared with them")
+            again = "all are walked over anew" if index.match.walks else "new ones are compared with them"
+            notes.append(f"{known:,} rows are in the index; {again}")
     return tuple(notes)
 
 

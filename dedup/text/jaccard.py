@@ -65,7 +65,7 @@ class Jaccard(TextMatch):
         """See :class:`dedup.text.match.TextMatch`."""
         from dedup.text.minhash import MinHash
 
-        banded = MinHash(threshold=self.threshold)
+        banded = MinHash(threshold=self.threshold, ngram=self.ngram, unit=self.unit)
         what = "in each run who goes, for" if self.walks else "pairs of"
         return (
             f"{what} {size / 1e6:,.0f} MB of text in about {self.seconds(size):,.1f} s, none missed; "

@@ -338,8 +338,8 @@ def _pairs(sets: _Sets, threshold: float, workers: _Workers) -> tuple[_Ints, _In
             raise InputError(
                 "too many similar texts: all their pairs do not fit into memory",
                 why=f"{held:,} pairs at {100 * done // len(ranks)} % of {len(sizes):,} different texts",
-                hint="a pipeline with `pairs: twins` stores one pair for each row that goes; dedup.MinHash pairs "
-                "each of a crowd with the first of it only; or raise the threshold",
+                hint="a pipeline with `pairs: twins` stores one pair for each row that goes; dedup.MinHash "
+                "pairs each of a crowd with the first of it only; or raise the threshold",
             )
         return found
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dedup import Jaccard, MinHash
 from dedup.select import Edges, first
 from dedup.text import _join_kernels as kernels
 from dedup.text import join as joining
@@ -351,3 +352,8 @@ def test_pairs_that_do_not_fit_into_memory_are_said_so_before_they_take_it() -> 
     assert "of 300 different texts" in str(caught.value)
     assert "dedup.MinHash" in str(caught.value)
     assert len(joined(sets, 0.8)) == 300 * 299 // 2
+
+
+def test_a_step_is_advised_of_the_other_way_with_its_own_shingles() -> None:
+    told = Jaccard(threshold=0.7, ngram=3, unit="char").advise(1e9)
+    assert MinHash(threshold=0.7, ngram=3, unit="char").explain() in told
