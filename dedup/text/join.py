@@ -50,6 +50,9 @@ _SAMPLE = 16
 _SHADOW = 16  # words of 64 bits: enough to tell pages of one template apart, of up to about 2,000 words
 _BYTES_A_PAIR = 128  # while all are put together
 _SHARE = 0.6  # of the memory that is free
+_SAMPLED = 512  # sets whose pairs are counted first, where there are a hundred times as many
+_ENOUGH = 1000  # of their pairs, and
+_SURELY = 4.0  # times more than fit by them: that is no chance
 _MEASURED = 221.7e6  # bytes of text of benchmarks/join.py, and the seconds for them by threshold
 _COST = ((0.15, 11.4), (0.3, 6.0), (0.5, 1.86), (0.6, 1.16), (0.7, 0.79), (0.8, 0.54), (0.9, 0.48), (1.0, 0.47))
 _Ints = npt.NDArray[np.int64]
@@ -143,6 +146,8 @@ def join(
         if _FEW * np.count_nonzero(sets.fresh) < len(rows):
             near = _near(sets, float(threshold), workers)
             rows, sets = rows[near], sets.take(near)
+        if sets.fresh.all():
+            _foresee(sets, float(threshold), workers)
         low, high, similarity = _pairs(sets, float(threshold), workers)
     copies = _copies(first)
     copies = copies[fresh[copies] | fresh[first[copies]]]
@@ -308,6 +313,32 @@ def _near(sets: _Sets, threshold: float, workers: _Workers) -> _Ints:
     return np.flatnonzero(near)
 
 
+def _foresee(sets: _Sets, threshold: float, workers: _Workers) -> None:
+    """Raise where a sample has many times the pairs that fit: to find that out among all takes minutes."""
+    number = len(sets.sizes)
+    if number < 100 * _SAMPLED:
+        return
+    some = np.sort(np.random.default_rng(0).choice(number, _SAMPLED, replace=False))
+    found = len(_pairs(sets.take(some), threshold, workers)[0])
+    told = found * (number / _SAMPLED) ** 2
+    if found >= _ENOUGH and told > _SURELY * _most():
+        raise _too_many(f"{found:,} pairs among {_SAMPLED} of {number:,} different texts, so about {told:,.0f}")
+
+
+def _most() -> int:
+    """Pairs that fit into memory."""
+    return int(_SHARE * free_memory()) // _BYTES_A_PAIR
+
+
+def _too_many(why: str) -> InputError:
+    return InputError(
+        "too many similar texts: all their pairs do not fit into memory",
+        why=why,
+        hint="a pipeline with `pairs: twins` stores one pair for each row that goes; dedup.MinHash pairs each "
+        "of a crowd with the first of it only; or raise the threshold",
+    )
+
+
 def _pairs(sets: _Sets, threshold: float, workers: _Workers) -> tuple[_Ints, _Ints, npt.NDArray[np.float64]]:
     """Find the pairs among representatives, by rank."""
     from dedup.text import _join_kernels as kernels
@@ -323,7 +354,7 @@ def _pairs(sets: _Sets, threshold: float, workers: _Workers) -> tuple[_Ints, _In
     prefixes = _prefixes(sets, looked_up, workers)
     index = _index(prefixes, indexed, ranks, workers)
 
-    most, held, done = int(_SHARE * free_memory()) // _BYTES_A_PAIR, 0, 0
+    most, held, done = _most(), 0, 0
 
     def work(low: int, high: int) -> Any:
         nonlocal held, done
@@ -335,12 +366,7 @@ def _pairs(sets: _Sets, threshold: float, workers: _Workers) -> tuple[_Ints, _In
         )
         held, done = held + len(found[0]), done + high - low
         if held >= most:
-            raise InputError(
-                "too many similar texts: all their pairs do not fit into memory",
-                why=f"{held:,} pairs at {100 * done // len(ranks)} % of {len(sizes):,} different texts",
-                hint="a pipeline with `pairs: twins` stores one pair for each row that goes; dedup.MinHash "
-                "pairs each of a crowd with the first of it only; or raise the threshold",
-            )
+            raise _too_many(f"{held:,} pairs at {100 * done // len(ranks)} % of {len(sizes):,} different texts")
         return found
 
     found = workers.each(work, _parts(looked_up[ranks], 16 * workers.number))

@@ -354,6 +354,23 @@ def test_pairs_that_do_not_fit_into_memory_are_said_so_before_they_take_it() -> 
     assert len(joined(sets, 0.8)) == 300 * 299 // 2
 
 
+def test_a_crowd_is_foreseen_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "_SAMPLED", 64)
+    looked_at: list[int] = []
+    pairs_of = joining._pairs
+    monkeypatch.setattr(
+        joining, "_pairs", lambda sets, *rest: looked_at.append(len(sets.sizes)) or pairs_of(sets, *rest)
+    )
+    crowd = [{*range(60), 1000 + row} for row in range(6_400)]
+    monkeypatch.setattr(joining, "free_memory", lambda: 4_000_000 * joining._BYTES_A_PAIR)
+    with pytest.raises(InputError, match="too many similar texts") as caught:
+        joined(crowd, 0.8)
+    assert looked_at == [64], "all were compared before it was said"
+    assert "2,016 pairs among 64 of 6,400 different texts, so about 20,160,000" in str(caught.value)
+    apart = [{*range(60 * row, 60 * row + 60)} for row in range(6_399)]
+    assert len(joined([*apart, {*range(59)}], 0.8)) == 1, "what fits is found"
+
+
 def test_a_step_is_advised_of_the_other_way_with_its_own_shingles() -> None:
     told = Jaccard(threshold=0.7, ngram=3, unit="char").advise(1e9)
     assert MinHash(threshold=0.7, ngram=3, unit="char").explain() in told
