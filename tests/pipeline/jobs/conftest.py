@@ -198,8 +198,9 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Proxy:
     return Proxy(tmp_path_factory.mktemp("tls"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
+    """A head for the tests of one file: an idle one takes a tenth of a core, from all that come after."""
     head = Head()
     try:
         head.start()
