@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from small import write_corpus
 settings.register_profile("searching", deadline=None)
 settings.register_profile("landing", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("GRISTMILL_EXAMPLES", "searching"))
+
+
+# A shell without job control has what it starts in the background ignore Ctrl-C, with all its children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
