@@ -17,6 +17,22 @@ __all__ = ["emit", "gather", "mark", "probe", "walk"]
 
 
 @kernel
+def _sort(values: Any, first: Any, last: Any) -> None:
+    """Sort ``values[first:last]`` in place (Shell's way; NumPy's own needs a list, and so Numba's runtime)."""
+    gap = 1
+    while gap < (last - first) // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(first + gap, last):
+            value, j = values[i], i
+            while j >= first + gap and values[j - gap] > value:
+                values[j] = values[j - gap]
+                j -= gap
+            values[j] = value
+        gap //= 3
+
+
+@kernel
 def gather(keys: Any, order: Any, rows: Any, most: Any, numbers: Any, members: Any, ends: Any) -> Any:
     """Number the buckets of one band that hold two rows or more.
 
@@ -33,7 +49,7 @@ def gather(keys: Any, order: Any, rows: Any, most: Any, numbers: Any, members: A
             for k in range(start, stop):
                 members[held] = rows[order[k]]
                 held += 1
-            members[first:held] = np.sort(members[first:held])
+            _sort(members, first, held)
             for k in range(first, held):
                 numbers[members[k]] = 2 * first + (1 if k - first >= most else 0)
             ends[buckets] = held

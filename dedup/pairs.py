@@ -16,7 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lake.native import kernels
+
 __all__ = ["MOST", "Candidates", "banded", "touched"]
+
+_pair_kernels = kernels("dedup._pair_kernels")
 
 MOST = 32
 """Rows of a bucket that are paired with all of it."""
@@ -61,15 +65,13 @@ def banded(
         most: see :data:`MOST`.
         threads: the result is the same for any number.
     """
-    from dedup._pair_kernels import emit, gather
-
     numbers = np.full((bands, count), -1, np.int32)
     flags = np.empty(0, np.bool_) if fresh is None else fresh
 
     def group(band: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         key, rows = keys(band)
         members, ends = np.empty(len(key), np.int32), np.empty(len(key) // 2 + 1, np.int64)
-        held, buckets = gather(key, np.argsort(key), rows, most, numbers[band], members, ends)
+        held, buckets = _pair_kernels.gather(key, np.argsort(key), rows, most, numbers[band], members, ends)
         return members[:held].copy(), ends[:buckets].copy()
 
     def pair(band: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], int]:
@@ -78,7 +80,7 @@ def banded(
         stars = np.minimum(sizes, most)
         room = int((stars * sizes - stars * (stars + 1) // 2).sum())
         left, right = np.empty(room, np.int32), np.empty(room, np.int32)  # untouched pages cost nothing
-        found, largest = emit(numbers, band, members, ends, most, flags, left, right)
+        found, largest = _pair_kernels.emit(numbers, band, members, ends, most, flags, left, right)
         return left[:found].copy(), right[:found].copy(), largest
 
     with ThreadPoolExecutor(threads) as pool:
@@ -102,8 +104,6 @@ def touched(keys: Keys, bands: int, fresh: npt.NDArray[np.bool_]) -> npt.NDArray
         bands: how many there are.
         fresh: of each row whether it is new; shape (n,).
     """
-    from dedup._pair_kernels import mark, probe
-
     found: npt.NDArray[np.bool_] = fresh.copy()
     for band in range(bands):
         key, rows = keys(band)
@@ -112,8 +112,8 @@ def touched(keys: Keys, bands: int, fresh: npt.NDArray[np.bool_]) -> npt.NDArray
             continue
         bits = np.zeros(max(_BITS, 1 << (64 * len(new)).bit_length()) // 8, np.uint8)
         hit = np.empty(len(key), np.bool_)
-        mark(new, bits)
-        probe(key, bits, hit)
+        _pair_kernels.mark(new, bits)
+        _pair_kernels.probe(key, bits, hit)
         passed = np.flatnonzero(hit)
         place = np.minimum(np.searchsorted(new, key[passed]), len(new) - 1)
         found[rows[passed[new[place] == key[passed]]]] = True

@@ -22,7 +22,12 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from lake.native import kernels
+
 __all__ = ["Edges", "Selection", "Status", "first", "look", "nearest", "rounds", "settle", "stars", "without"]
+
+_pair_kernels = kernels("dedup._pair_kernels")
+_select_kernels = kernels("dedup._select_kernels")
 
 P = TypeVar("P")
 
@@ -89,15 +94,13 @@ def first(edges: Edges, count: int, same: npt.NDArray[np.bool_] | None = None) -
         count: rows.
         same: which edges join copies; their further edges need to be given for the first of them only.
     """
-    from dedup._pair_kernels import walk
-
     copies = np.zeros(len(edges), np.bool_) if same is None else same
 
     order = np.argsort(edges.right, kind="stable")
     starts = np.zeros(count + 1, np.int64)
     np.cumsum(np.bincount(edges.right, minlength=count), out=starts[1:])
     twin, edge = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
-    walk(starts, edges.left[order], copies[order], twin, edge)
+    _pair_kernels.walk(starts, edges.left[order], copies[order], twin, edge)
     dropped = np.flatnonzero(twin >= 0)
     return Selection(dropped, twin[dropped], order[edge[dropped]])
 
@@ -149,11 +152,9 @@ def settle(
     Returns:
         int8, shape (high - low,): the status of the block.
     """
-    from dedup._select_kernels import settle as settle_block
-
     starts = np.searchsorted(edges.right, np.arange(low, high + 1))
     mine = status[low:high].copy()
-    settle_block(starts, edges.left, same, low, status, mine)
+    _select_kernels.settle(starts, edges.left, same, low, status, mine)
     return mine
 
 

@@ -14,8 +14,11 @@ import pyarrow as pa
 
 from dedup.pairs import MOST
 from dedup.sketch import BAND, Piece
+from lake.native import kernels
 
 __all__ = ["KEYS", "PAIRS", "carry", "distinct", "meet", "scatter", "split"]
+
+_pair_kernels = kernels("dedup._pair_kernels")
 
 KEYS = pa.schema([("band", pa.int16()), ("key", pa.int64()), ("row", pa.int32())])
 """What is shuffled: ``row`` is the place of a row in keep order."""
@@ -64,8 +67,6 @@ def meet(
         batches: what the pieces scattered to this heap.
         most: rows of a bucket that are paired with all of it.
     """
-    from dedup._pair_kernels import emit
-
     band, key, row = (
         np.concatenate([batch.column(name).to_numpy() for batch in batches]) for name in KEYS.names
     )
@@ -84,7 +85,7 @@ def meet(
         size = int(room[last - 1]) - done
         left, right = np.empty(size, np.int32), np.empty(size, np.int32)
         some, low = row[starts[first] : ends[last - 1]], starts[first]
-        emit(none, 0, some, ends[first:last] - low, most, np.empty(0, np.bool_), left, right)
+        _pair_kernels.emit(none, 0, some, ends[first:last] - low, most, np.empty(0, np.bool_), left, right)
         carry(pairs, left.astype(np.int64) << 32 | right)
         first = last
     once = pairs[0] if len(pairs) == 1 else distinct(np.concatenate(pairs))

@@ -216,12 +216,8 @@ def insert(slots: Any, keys: Any, new: Any) -> Any:
 
 
 @kernel
-def line_ends(data: Any) -> Any:
-    """Where the line feeds of a uint8 array are: int64, ascending."""
-    count = np.int64(0)
-    for k in range(len(data)):
-        count += np.int64(data[k] == _LINE_FEED)
-    found = np.empty(count, np.int64)
+def line_ends(data: Any, found: Any) -> None:
+    """Write where the line feeds of a uint8 array are, ascending, into ``found`` (int64, one for each)."""
     number = 0
     for begin in range(0, len(data), _STRIDE):
         end = min(begin + _STRIDE, len(data))
@@ -235,7 +231,6 @@ def line_ends(data: Any) -> Any:
                 number += 1
                 here -= 1
             k += 1
-    return found
 
 
 @kernel

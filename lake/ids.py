@@ -20,7 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lake.native import kernels
+
 __all__ = ["IdSet", "content_ids", "halves"]
+
+_kernels = kernels("lake._kernels")
 
 _HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), dtype=np.uint16)
 _DIGITS = 32
@@ -78,11 +82,9 @@ def _digests(columns: list[tuple[bytes, pa.Array]]) -> bytes:
 
 def _digests_of_one(tag: bytes, column: pa.Array) -> bytes:
     """The common case in one call, which leaves the interpreter to the other threads."""
-    from lake._kernels import blake2b_rows
-
     _, _, data = column.buffers()
     out = np.empty((len(column), 2), np.uint64)
-    blake2b_rows(tag[0], np.frombuffer(data or b"", np.uint8), _offsets(column).astype(np.int64), out)
+    _kernels.blake2b_rows(tag[0], np.frombuffer(data or b"", np.uint8), _offsets(column).astype(np.int64), out)
     return out.tobytes()
 
 
@@ -198,13 +200,12 @@ class IdSet:
         keys = np.ascontiguousarray(keys, dtype=np.uint64)
         new = np.zeros(len(keys), dtype=np.bool_)
         zeros = np.flatnonzero((keys[:, 0] == 0) & (keys[:, 1] == 0))
-        from lake._kernels import insert
 
         # In slices, so that a batch full of known ids does not make the table grow.
         for start in range(0, len(keys), 65_536):
             part = keys[start : start + 65_536]
             self._reserve(self._used + len(part))
-            self._used += insert(self._slots, part, new[start : start + 65_536])
+            self._used += _kernels.insert(self._slots, part, new[start : start + 65_536])
         if len(zeros) and not self._zero:
             new[zeros[0]] = True
             self._zero = True
@@ -218,11 +219,10 @@ class IdSet:
             slots *= 2
         old = self._slots
         self._slots = np.zeros((slots, 2), dtype=np.uint64)
-        from lake._kernels import insert
 
         for start in range(0, len(old), 1 << 20):  # bounded scratch memory
             part = old[start : start + (1 << 20)]
-            insert(self._slots, part, np.zeros(len(part), dtype=np.bool_))
+            _kernels.insert(self._slots, part, np.zeros(len(part), dtype=np.bool_))
 
     def __len__(self) -> int:
         return self._used + self._zero

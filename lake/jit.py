@@ -39,7 +39,7 @@ finally:
     if _collects:
         gc.enable()
 
-__all__ = ["kernel", "values_at"]
+__all__ = ["Turn", "arrays_at", "kernel", "values_at"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,7 +69,7 @@ def _keep_safely(dispatcher: Any) -> None:
 
         file, initialize = cache._cache_file, rtsys.initialize  # noqa: SLF001  (numba has no other way in)
         found, load, save = cache.load_overload, cache._load_overload, cache.save_overload  # noqa: SLF001
-        file.save, turn = _saving(file), _Turn(Path(file._index_path).with_suffix(".turn"))  # noqa: SLF001
+        file.save, turn = _saving(file), Turn(Path(file._index_path).with_suffix(".turn"))  # noqa: SLF001
     except (ImportError, AttributeError):
         return
 
@@ -101,7 +101,7 @@ def _keep_safely(dispatcher: Any) -> None:
     _by_turns(dispatcher, cache, turn)
 
 
-def _by_turns(dispatcher: Any, cache: Any, turn: _Turn) -> None:
+def _by_turns(dispatcher: Any, cache: Any, turn: Turn) -> None:
     """Have a dispatcher take its turn where a kernel is not on disk, until that is saved or has failed."""
     look, compile_ = cache.load_overload, dispatcher.compile
 
@@ -118,7 +118,7 @@ def _by_turns(dispatcher: Any, cache: Any, turn: _Turn) -> None:
     cache.load_overload, dispatcher.compile = load_overload, compiled
 
 
-class _Turn:
+class Turn:
     """Whose turn it is to compile a kernel, among processes: a lock that the kernel of the system frees.
 
     It saves work and promises nothing: where it cannot be had, two compile the same.
@@ -186,29 +186,56 @@ def values_at(element: Any, bytes_each: int) -> Any:
     Columns may be mapped files that are larger than the memory. The caller keeps them open.
     """
     from numba import types
+
+    return _view(types.Array(element, 1, "C"), bytes_each, types.int64)
+
+
+def arrays_at(element: Any, bytes_each: int, dimensions: int, *, strided: bool = False) -> Any:
+    """Make ``f(address, shape)``: as :func:`values_at`, with any number of dimensions.
+
+    Args:
+        element: the type of a value.
+        bytes_each: its size.
+        dimensions: how many.
+        strided: ``shape`` is followed, in the same tuple, by the bytes from one to the next in each dimension.
+    """
+    from numba import types
+
+    view = types.Array(element, dimensions, "A" if strided else "C")
+    shaped: Any = types.UniTuple
+    return _view(view, bytes_each, shaped(types.int64, dimensions * (1 + strided)))
+
+
+def _view(view: Any, bytes_each: int, shaped: Any) -> Any:
+    from numba import types
     from numba.extending import intrinsic
 
-    view = types.Array(element, 1, "C")
-
     @intrinsic
-    def at(_context: Any, _address: Any, _count: Any) -> Any:
+    def at(_context: Any, _address: Any, _shape: Any) -> Any:
         def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             from numba.core import cgutils
             from numba.np.arrayobj import populate_array  # half of numba hangs on it: only to compile
 
             array = context.make_array(view)(context, builder)
             start = builder.inttoptr(arguments[0], cgutils.voidptr_t)
+            unpack: Any = cgutils.unpack_tuple
+            given = [arguments[1]] if shaped == types.int64 else unpack(builder, arguments[1])
+            shape, strides = given[: view.ndim], given[view.ndim :]
             size = context.get_constant(types.intp, bytes_each)
+            if not strides:
+                strides = [size]
+                for length in reversed(shape[1:]):
+                    strides.insert(0, builder.mul(strides[0], length))
             populate_array(  # type: ignore[no-untyped-call]  # numba types this module in part only
                 array,
                 data=builder.bitcast(start, array.data.type),
-                shape=[arguments[1]],
-                strides=[size],
+                shape=shape,
+                strides=strides,
                 itemsize=size,
                 meminfo=None,
             )
             return array._getvalue()  # noqa: SLF001  (numba's own way to read a struct proxy)
 
-        return view(types.uint64, types.int64), generate
+        return view(types.uint64, shaped), generate
 
     return at

@@ -31,9 +31,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lake.native import kernels
 from lake.parallel import in_chunks
 
 __all__ = ["BYTES", "INSET", "SIDE", "Described", "Hash", "Image", "describe", "describe_all", "tables"]
+
+_kernels = kernels("dedup.image._kernels")
 
 SIDE = 32
 """Height and width of the grey thumbnail."""
@@ -135,7 +138,6 @@ def describe_all(
         from dedup.image import cuda
 
         return cuda.describe_all(images, kind, turns=turns, windows=windows)
-    from dedup.image._kernels import describe_bytes, describe_words
 
     count = len(images)
     how = (kind == "dhash", *_weights(kind), np.array(turns, np.int64), WINDOWS - 1 if windows else 0)
@@ -148,7 +150,10 @@ def describe_all(
     wide = np.array([image.dtype == np.uint16 for image in held], np.bool_)
 
     def work(low: int, high: int) -> None:
-        for run, mine in ((describe_bytes, ~wide[low:high]), (describe_words, wide[low:high])):
+        for run, mine in (
+            (_kernels.describe_bytes, ~wide[low:high]),
+            (_kernels.describe_words, wide[low:high]),
+        ):
             at = low + np.flatnonzero(mine)
             if len(at):
                 part = (np.zeros(len(at), np.bool_), hashes[at], thumbnails[at])

@@ -18,7 +18,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lake.native import kernels
+
 __all__ = ["Codes", "Plan", "near", "plan"]
+
+_near_kernels = kernels("dedup.image._near_kernels")
 
 _BITS = 64
 _MOST_BITS = 22  # of a key: the table of buckets has to stay small
@@ -104,18 +108,16 @@ def near(one: Codes, other: Codes, radius: int, threads: int = 1) -> tuple[Ints,
 
 def _table(one: Codes, other: Codes, radius: int, cut: Plan, choice: tuple[Ints, int]) -> tuple[Ints, Ints]:
     """The pairs that agree in the chosen stretches, and in no earlier ones."""
-    from dedup.image._near_kernels import group, probe
-
     chosen, bits = choice
     how = (cut.lows, cut.widths, cut.taken, chosen)
     starts, order = np.empty((1 << bits) + 2, np.int64), np.empty(len(other.codes), np.int64)
     codes = np.empty(len(other.codes), np.uint64)
-    group(other.codes, cut.lows, cut.taken, chosen, starts, order, codes)
+    _near_kernels.group(other.codes, cut.lows, cut.taken, chosen, starts, order, codes)
     rows = other.rows[order]
     room = 1 << 12
     while True:
         left, right = np.empty(room, np.int64), np.empty(room, np.int64)
-        found = probe(one.codes, one.rows, *how, starts, codes, rows, radius, left, right)
+        found = _near_kernels.probe(one.codes, one.rows, *how, starts, codes, rows, radius, left, right)
         if found <= room:
             return left[:found], right[:found]
         room = found

@@ -20,9 +20,12 @@ from dedup.match import Match
 from dedup.pairs import MOST
 from dedup.select import Edges
 from dedup.sketch import BAND, Corpus
+from lake.native import kernels
 from lake.parallel import cores, in_chunks
 
 __all__ = ["PHash"]
+
+_verify_kernels = kernels("dedup.image._verify_kernels")
 
 SPEC = 2
 """Version of the hashes and of the thumbnail; sketches of another one are refused."""
@@ -162,8 +165,6 @@ class PHash(Match):
         self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
     ) -> Edges:
         """See :meth:`dedup.match.Match.verify`."""
-        from dedup.image._verify_kernels import verify
-
         used = np.unique(np.concatenate([left, right])).astype(np.int64)
         [(places, _)], held = corpus.wide(used, "thumbnail")
         x, y = (np.searchsorted(used, side) for side in (left, right))
@@ -172,7 +173,9 @@ class PHash(Match):
         how = (turns, self.radius, _REACH if self.crops else 0, float(self.threshold))
 
         def work(low: int, high: int) -> None:
-            verify(x[low:high], y[low:high], places, hashes, *how, exact[low:high], apart[low:high])
+            _verify_kernels.verify(
+                x[low:high], y[low:high], places, hashes, *how, exact[low:high], apart[low:high]
+            )
 
         in_chunks(threads, len(left), _CHUNK, work)
         del held  # until here the addresses had to stay good

@@ -18,9 +18,12 @@ from dedup.keep import Keep
 from dedup.match import Match
 from dedup.select import Edges
 from dedup.sketch import Corpus
+from lake.native import kernels
 from lake.parallel import cores, in_chunks
 
 __all__ = ["Pixels", "digest"]
+
+_verify_kernels = kernels("dedup.image._verify_kernels")
 
 SPEC = 1
 """Version of the digest; sketches of another one are refused."""
@@ -89,13 +92,16 @@ class Pixels(Match):
         self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
     ) -> Edges:
         """See :meth:`dedup.match.Match.verify`."""
-        from dedup.image._verify_kernels import equal
-
         used = np.unique(np.concatenate([left, right])).astype(np.int64)
         [(places, _)], held = corpus.wide(used, "digest")
         x, y = (np.searchsorted(used, side) for side in (left, right))
         same = np.empty(len(left), np.bool_)
-        in_chunks(threads, len(left), 1 << 16, lambda a, b: equal(x[a:b], y[a:b], places, _SIZE, same[a:b]))
+        in_chunks(
+            threads,
+            len(left),
+            1 << 16,
+            lambda a, b: _verify_kernels.equal(x[a:b], y[a:b], places, _SIZE, same[a:b]),
+        )
         del held  # until here the addresses had to stay good
         found = np.flatnonzero(same)
         ones = np.ones(len(found))

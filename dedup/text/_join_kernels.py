@@ -371,17 +371,19 @@ def probe(
     heads: Any,
     entries: Any,
     shift: Any,
-    most: Any,
+    one: Any,
+    two: Any,
+    similarity: Any,
 ) -> Any:
     """Find the pairs of some ranks with the indexed ones from ``below[rank]`` to ``above[rank] - 1``.
 
-    It stops at ``most`` of them.
+    Gives how many ranks have been looked up, and their pairs; it stops before one whose pairs find no room.
     """
     seen = np.zeros(sizes.size, np.int8)
     found = np.empty(sizes.size, np.int32)
-    one, two, similarity = np.empty(1024, np.int32), np.empty(1024, np.int32), np.empty(1024, np.float64)
     pairs = 0
-    for rank in ranks:
+    for place in range(ranks.size):
+        rank, before = ranks[place], pairs
         size = sizes[rank]
         own = _hashes_at(np.uint64(addresses[rank]), np.int64(size))
         held = prefix[offsets[rank] :]
@@ -402,14 +404,11 @@ def probe(
             value = common / (size + sizes[other] - common)
             if value < threshold:
                 continue
-            if pairs >= most:
-                return one[:pairs].copy(), two[:pairs].copy(), similarity[:pairs].copy()
             if pairs == one.size:
-                one, two = np.append(one, one), np.append(two, two)
-                similarity = np.append(similarity, similarity)
+                return place, before
             one[pairs], two[pairs], similarity[pairs] = rank, other, value
             pairs += 1
-    return one[:pairs].copy(), two[:pairs].copy(), similarity[:pairs].copy()
+    return ranks.size, pairs
 
 
 # ---------------------------------------------------------------- who goes
@@ -491,6 +490,22 @@ def _kept_candidates(
 
 
 @kernel
+def _sort(values: Any, first: Any, last: Any) -> None:
+    """Sort ``values[first:last]`` in place (Shell's way; NumPy's own needs a list, and so Numba's runtime)."""
+    gap = 1
+    while gap < (last - first) // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(first + gap, last):
+            value, j = values[i], i
+            while j >= first + gap and values[j - gap] > value:
+                values[j] = values[j - gap]
+                j -= gap
+            values[j] = value
+        gap //= 3
+
+
+@kernel
 def _look_up(
     rank: Any,
     addresses: Any,
@@ -518,8 +533,7 @@ def _look_up(
     count = _kept_candidates(
         size, sizes, least, most, ratio, held, singles, length, heads, ends, entries, shift, seen, found
     )
-    if count > 1:
-        found[:count] = np.sort(found[:count])
+    _sort(found, 0, count)
     for k in range(count):
         other = np.int64(found[k])
         need = np.int64(np.ceil(ratio * (size + sizes[other])))

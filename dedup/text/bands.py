@@ -10,7 +10,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from lake.native import kernels
+
 __all__ = ["RECALL", "choose", "keys", "probability"]
+
+_kernels = kernels("dedup.text._kernels")
 
 RECALL = 0.97
 """The least probability of finding a pair that lies exactly at the threshold; above it, it rises steeply."""
@@ -55,11 +59,9 @@ def keys(signatures: npt.NDArray[np.uint32], band: int, rows: int) -> npt.NDArra
     Raises:
         ValueError: the signatures have no such band.
     """
-    from dedup.text._kernels import band_keys
-
     width = signatures.shape[1]
     if rows < 1 or not 0 <= band < width // rows:
         raise ValueError(f"there is no band {band} of {rows} values in a signature of {width}")
     out = np.empty(len(signatures), np.uint64)
-    band_keys(signatures, band * rows, rows, out)
+    _kernels.band_keys(signatures, band * rows, rows, out)
     return out

@@ -40,9 +40,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lake.errors import InputError
+from lake.native import kernels
 from lake.parallel import free_memory
 
 __all__ = ["Pairs", "cost", "join", "twins"]
+
+_kernels = kernels("dedup.text._join_kernels")
 
 _LESS = 1.0 - 1e-12
 _FEW = 16  # if at most one row of so many is new, it pays to sift the old ones (benchmarks/join.py)
@@ -50,12 +53,14 @@ _SAMPLE = 16
 _SHADOW = 16  # words of 64 bits: enough to tell pages of one template apart, of up to about 2,000 words
 _BYTES_A_PAIR = 128  # while all are put together
 _SHARE = 0.6  # of the memory that is free
+_ROOM = 1 << 12  # pairs that are looked for at first
 _SAMPLED = 512  # sets whose pairs are counted first, where there are a hundred times as many
 _ENOUGH = 1000  # of their pairs, and
 _SURELY = 4.0  # times more than fit by them: that is no chance
 _MEASURED = 221.7e6  # bytes of text of benchmarks/join.py, and the seconds for them by threshold
 _COST = ((0.15, 11.4), (0.3, 6.0), (0.5, 1.86), (0.6, 1.16), (0.7, 0.79), (0.8, 0.54), (0.9, 0.48), (1.0, 0.47))
 _Ints = npt.NDArray[np.int64]
+_Pairs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float64]]
 
 
 class Pairs(NamedTuple):
@@ -189,8 +194,6 @@ def twins(
     Raises:
         ValueError: the threshold is out of range, or the arrays differ in length.
     """
-    from dedup.text import _join_kernels as kernels
-
     sizes = _checked(addresses, sizes, threshold)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         workers = _Workers(pool, max(1, threads))
@@ -208,7 +211,7 @@ def twins(
         heads, entries, shift = _room(prefixes, indexed, workers)
         shadow = _shadows(sets, workers)
     twin, similarity = np.full(len(rows), -1, np.int64), np.empty(len(rows))
-    kernels.walk(
+    _kernels.walk(
         *(sets.addresses, sets.sizes, threshold, threshold / (1.0 + threshold) * _LESS, least, most),
         *(*prefixes, heads, entries, shift, shadow, known, last, twin, similarity),
     )
@@ -275,18 +278,16 @@ class _Workers(NamedTuple):
 
 def _representatives(addresses: npt.NDArray[np.uint64], sizes: _Ints, workers: _Workers) -> _Ints:
     """Name the first row with the same set; -1 where it is empty."""
-    from dedup.text import _join_kernels as kernels
-
     prints = np.zeros(len(sizes), np.uint64)
 
     def work(low: int, high: int) -> None:
-        kernels.fingerprints(addresses, sizes, low, high, prints)
+        _kernels.fingerprints(addresses, sizes, low, high, prints)
 
     workers.each(work, _parts(sizes, workers.number))
     rows = np.flatnonzero(sizes > 0)
     rows = rows[np.argsort(prints[rows], kind="stable")]
     first = np.full(len(sizes), -1, np.int64)
-    kernels.group(rows, prints, addresses, sizes, first)
+    _kernels.group(rows, prints, addresses, sizes, first)
     return first
 
 
@@ -295,8 +296,6 @@ def _near(sets: _Sets, threshold: float, workers: _Workers) -> _Ints:
 
     Any order will do for the prefixes. That of a sample of the old sets is nearly as good as that of all.
     """
-    from dedup.text import _join_kernels as kernels
-
     some = np.flatnonzero(sets.fresh | (np.arange(len(sets.sizes)) % _SAMPLE == 0))
     sample = sets.take(some)
     lengths = np.where(sample.fresh, sample.sizes - _up(threshold, sample.sizes) + 1, 0)
@@ -307,7 +306,7 @@ def _near(sets: _Sets, threshold: float, workers: _Workers) -> _Ints:
     near = sets.fresh.copy()
 
     def work(low: int, high: int) -> None:
-        kernels.touch(sets.addresses, sets.sizes, low, high, keys, heads, 32 - bits, near)
+        _kernels.touch(sets.addresses, sets.sizes, low, high, keys, heads, 32 - bits, near)
 
     workers.each(work, _parts(sets.sizes, workers.number))
     return np.flatnonzero(near)
@@ -341,8 +340,6 @@ def _too_many(why: str) -> InputError:
 
 def _pairs(sets: _Sets, threshold: float, workers: _Workers) -> tuple[_Ints, _Ints, npt.NDArray[np.float64]]:
     """Find the pairs among representatives, by rank."""
-    from dedup.text import _join_kernels as kernels
-
     sizes, ranks = sets.sizes, np.flatnonzero(sets.fresh)
     least = _up(threshold, sizes)  # what a partner that is no larger must hold
     looked_up = sizes - least + 1
@@ -356,20 +353,29 @@ def _pairs(sets: _Sets, threshold: float, workers: _Workers) -> tuple[_Ints, _In
 
     most, held, done = _most(), 0, 0
 
-    def work(low: int, high: int) -> Any:
+    def work(low: int, high: int) -> list[_Pairs]:
         nonlocal held, done
-        found = kernels.probe(
-            ranks[low:high],
-            *(sets.addresses, sizes, threshold, threshold / (1.0 + threshold) * _LESS),
-            *(prefixes.hashes, prefixes.offsets, prefixes.singles, looked_up),
-            *(below, above, sets.fresh, index.heads, index.entries, index.shift, max(0, most - held)),
-        )
-        held, done = held + len(found[0]), done + high - low
-        if held >= most:
-            raise _too_many(f"{held:,} pairs at {100 * done // len(ranks)} % of {len(sizes):,} different texts")
+        found, room = [], _ROOM
+        while low < high:
+            pairs = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room)
+            looked, count = _kernels.probe(
+                ranks[low:high],
+                *(sets.addresses, sizes, threshold, threshold / (1.0 + threshold) * _LESS),
+                *(prefixes.hashes, prefixes.offsets, prefixes.singles, looked_up),
+                *(below, above, sets.fresh, index.heads, index.entries, index.shift, *pairs),
+            )
+            found.append((pairs[0][:count].copy(), pairs[1][:count].copy(), pairs[2][:count].copy()))
+            low, done = low + looked, done + looked
+            there = held + (room if low < high else count)  # where it stopped, there was one more than room
+            if there >= most:
+                told = f"{there:,} pairs at {100 * done // len(ranks)} % of {len(sizes):,} different texts"
+                raise _too_many(told)
+            held, room = held + count, 2 * room
         return found
 
-    found = workers.each(work, _parts(looked_up[ranks], 16 * workers.number))
+    found = [
+        each for part in workers.each(work, _parts(looked_up[ranks], 16 * workers.number)) for each in part
+    ]
     if not found:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     one, other, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -378,8 +384,6 @@ def _pairs(sets: _Sets, threshold: float, workers: _Workers) -> tuple[_Ints, _In
 
 def _prefixes(sets: _Sets, lengths: _Ints, workers: _Workers, *, alone: bool = True) -> _Prefixes:
     """Take the rarest ``lengths`` hashes of each set."""
-    from dedup.text import _join_kernels as kernels
-
     starts = _starts(sets.sizes)
     total = int(starts[-1])
     level = np.empty(total, np.uint8)
@@ -391,10 +395,10 @@ def _prefixes(sets: _Sets, lengths: _Ints, workers: _Workers, *, alone: bool = T
     hashes = np.empty(int(offsets[-1]), np.uint32)
 
     def rank_hashes(low: int, high: int) -> None:
-        kernels.levels(sets.addresses, sets.sizes, starts, low, high, slices, shift, level)
+        _kernels.levels(sets.addresses, sets.sizes, starts, low, high, slices, shift, level)
 
     def choose(low: int, high: int) -> None:
-        kernels.prefixes(
+        _kernels.prefixes(
             *(sets.addresses, sets.sizes, starts, level, lengths, offsets, low, high, alone, singles, hashes)
         )
 
@@ -414,18 +418,16 @@ def _slices(total: int, rows: int, threads: int) -> int:
 
 def _index(prefixes: _Prefixes, lengths: _Ints, ranks: _Ints, workers: _Workers) -> _Index:
     """Index the first ``lengths`` hashes of each prefix, or of them what the prefixes of ``ranks`` hold."""
-    from dedup.text import _join_kernels as kernels
-
     hashes, offsets, singles, looked_up = prefixes
     slots, shift = _slots(prefixes, lengths)
     marks = np.zeros(0, np.bool_)
     if len(ranks) < len(lengths):
         marks = np.zeros(slots, np.bool_)
-        kernels.mark(hashes, offsets, singles, looked_up, ranks, shift, marks)
+        _kernels.mark(hashes, offsets, singles, looked_up, ranks, shift, marks)
     index = _room(prefixes, lengths, workers, marks)
 
     def fill(low: int, high: int) -> None:
-        kernels.index_fill(
+        _kernels.index_fill(
             hashes, offsets, singles, lengths, shift, marks, low, high, index.heads, index.entries
         )
 
@@ -437,15 +439,13 @@ def _room(
     prefixes: _Prefixes, lengths: _Ints, workers: _Workers, marks: npt.NDArray[np.bool_] | None = None
 ) -> _Index:
     """Make an index with room for the first ``lengths`` hashes of each prefix, in marked slots or in all."""
-    from dedup.text import _join_kernels as kernels
-
     hashes, offsets, singles, _ = prefixes
     slots, shift = _slots(prefixes, lengths)
     some = np.zeros(0, np.bool_) if marks is None else marks
     heads = np.zeros(slots + 1, np.int64)
 
     def count(low: int, high: int) -> None:
-        kernels.index_count(hashes, offsets, singles, lengths, shift, some, low, high, heads)
+        _kernels.index_count(hashes, offsets, singles, lengths, shift, some, low, high, heads)
 
     workers.each(count, _even(slots, workers.number))
     np.cumsum(heads, out=heads)
@@ -454,12 +454,10 @@ def _room(
 
 def _shadows(sets: _Sets, workers: _Workers) -> npt.NDArray[np.uint64]:
     """Fold the sets into a few bits, see :func:`dedup.text._join_kernels.shadows`."""
-    from dedup.text import _join_kernels as kernels
-
     shadow = np.zeros((len(sets.sizes), _SHADOW), np.uint64)
 
     def fold(low: int, high: int) -> None:
-        kernels.shadows(sets.addresses, sets.sizes, low, high, shadow)
+        _kernels.shadows(sets.addresses, sets.sizes, low, high, shadow)
 
     workers.each(fold, _parts(sets.sizes, workers.number))
     return shadow

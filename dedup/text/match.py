@@ -19,9 +19,12 @@ from dedup.select import Edges
 from dedup.sketch import Corpus
 from dedup.text.shingle import Unit
 from lake.errors import SchemaError
+from lake.native import kernels
 from lake.parallel import in_chunks
 
 __all__ = ["TextMatch", "shingle_column"]
+
+_verify_kernels = kernels("dedup.text._verify_kernels")
 
 _CHUNK = 1 << 14  # pairs that a thread verifies at a time
 
@@ -103,8 +106,6 @@ class TextMatch(Match):
         self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
     ) -> Edges:
         """See :meth:`dedup.match.Match.verify`."""
-        from dedup.text._verify_kernels import verify
-
         used = np.unique(np.concatenate([left, right])).astype(np.int64)
         [(places, sizes), *more], held = corpus.wide(used, *self.wide_columns)
         x, y = (np.searchsorted(used, side).astype(np.int32) for side in (left, right))
@@ -113,7 +114,9 @@ class TextMatch(Match):
             threads,
             len(left),
             _CHUNK,
-            lambda a, b: verify(x[a:b], y[a:b], places, sizes // 4, float(self.threshold), exact[a:b]),
+            lambda a, b: _verify_kernels.verify(
+                x[a:b], y[a:b], places, sizes // 4, float(self.threshold), exact[a:b]
+            ),
         )
         found = np.flatnonzero(exact >= self.threshold)
         estimated = self.estimate(x[found], y[found], exact[found], *(place for place, _ in more))

@@ -16,9 +16,12 @@ from dedup.text import bands
 from dedup.text.match import TextMatch, shingle_column
 from dedup.text.shingle import SPEC, shingle_sets
 from dedup.text.signatures import signatures, sketches, sorted_sets
+from lake.native import kernels
 from lake.parallel import cores
 
 __all__ = ["MinHash"]
+
+_verify_kernels = kernels("dedup.text._verify_kernels")
 
 _SHOWN = (0.7, 0.8, 0.9)
 _SECONDS = 0.30 / 221.7e6  # for a byte of text: signatures, pairs and verification (benchmarks/results/join.md)
@@ -173,10 +176,8 @@ class MinHash(TextMatch):
         *places: npt.NDArray[np.uint64],
     ) -> npt.NDArray[np.float64]:
         """The share of equal values in the signatures."""
-        from dedup.text._verify_kernels import agreement
-
         out = np.empty(len(exact), np.float64)
-        agreement(x, y, places[0], self.num_perm, out)
+        _verify_kernels.agreement(x, y, places[0], self.num_perm, out)
         return out
 
     def _signed(self, signed: npt.NDArray[np.uint32], valid: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:

@@ -21,8 +21,12 @@ import pyarrow as pa
 
 from dedup.shuffle import carry, distinct
 from dedup.text.join import _LESS, _up
+from lake.native import kernels
 
 __all__ = ["POSTINGS", "counters", "equals", "joined", "paired", "postings", "prints", "tallied"]
+
+_join_kernels = kernels("dedup.text._join_kernels")
+_kernels = kernels("dedup.text._postings_kernels")
 
 POSTINGS = pa.schema([("token", pa.uint32()), ("row", pa.int32()), ("size", pa.int32()), ("place", pa.int32())])
 """A hash of the prefix of a row's set."""
@@ -38,21 +42,17 @@ _Counts = npt.NDArray[np.uint16]
 
 def prints(places: _Places, sizes: _Ints) -> npt.NDArray[np.uint64]:
     """A fingerprint of each set: equal sets have equal ones. ``places`` and ``sizes`` as in the join."""
-    from dedup.text import _join_kernels as kernels
-
     out = np.zeros(len(sizes), np.uint64)
-    kernels.fingerprints(places, sizes, 0, len(sizes), out)
+    _join_kernels.fingerprints(places, sizes, 0, len(sizes), out)
     return out
 
 
 def equals(places: _Places, sizes: _Ints) -> _Ints:
     """Name for each row the first one with an equal set; -1 where it is empty."""
-    from dedup.text import _join_kernels as kernels
-
     found = np.full(len(sizes), -1, np.int64)
     own = prints(places, sizes)
     rows = np.flatnonzero(sizes > 0)
-    kernels.group(rows[np.argsort(own[rows], kind="stable")], own, places, sizes, found)
+    _join_kernels.group(rows[np.argsort(own[rows], kind="stable")], own, places, sizes, found)
     return found
 
 
@@ -63,9 +63,7 @@ def counters(hashes: int) -> _Counts:
 
 def tallied(places: _Places, sizes: _Ints, counts: _Counts) -> None:
     """Count the hashes of some sets, each of which is there once."""
-    from dedup.text import _postings_kernels as kernels
-
-    kernels.tally(places, sizes, _shift(counts), counts)
+    _kernels.tally(places, sizes, _shift(counts), counts)
 
 
 def joined(counts: _Counts, more: _Counts) -> None:
@@ -86,12 +84,10 @@ def postings(places: _Places, sizes: _Ints, rows: _Ints, counts: _Counts, thresh
     Returns:
         Of schema :data:`POSTINGS`.
     """
-    from dedup.text import _postings_kernels as kernels
-
     lengths = np.where(sizes > 0, sizes - _up(threshold, sizes) + 1, 0)
     most = int(lengths.sum())
     tokens, of, at = np.empty(most, np.uint32), np.empty(most, np.int32), np.empty(most, np.int32)
-    held = kernels.choose(places, sizes, lengths, _shift(counts), counts, tokens, of, at)
+    held = _kernels.choose(places, sizes, lengths, _shift(counts), counts, tokens, of, at)
     tokens, of, at = tokens[:held], of[:held], at[:held]
     columns = [tokens, rows[of].astype(np.int32), sizes[of].astype(np.int32), at]
     return pa.record_batch(columns, schema=POSTINGS)
@@ -104,8 +100,6 @@ def paired(batches: Sequence[pa.RecordBatch], threshold: float) -> tuple[_Rows, 
         batches: of schema :data:`POSTINGS`; of a hash that is there all postings are.
         threshold: that of the prefixes.
     """
-    from dedup.text import _postings_kernels as kernels
-
     token, row, size, place = (
         np.concatenate([np.empty(0, kind), *(batch.column(name).to_numpy() for batch in batches)])
         for name, kind in zip(POSTINGS.names, (np.uint32, np.int32, np.int32, np.int32), strict=True)
@@ -119,7 +113,7 @@ def paired(batches: Sequence[pa.RecordBatch], threshold: float) -> tuple[_Rows, 
     found, start, room = [np.empty(0, np.int64)], 0, _ROOM
     while start < len(token):
         left, right = np.empty(room, np.int32), np.empty(room, np.int32)
-        after, count = kernels.pair(start, token, row, sizes, place, least, indexed, ratio, left, right)
+        after, count = _kernels.pair(start, token, row, sizes, place, least, indexed, ratio, left, right)
         if after == start:
             room *= 2  # one posting alone has more partners
         carry(found, left[:count].astype(np.int64) << 32 | right[:count])

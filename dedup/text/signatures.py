@@ -24,8 +24,11 @@ from dedup.text.shingle import Texts, Unit, distinct, pick, room, tables, texts
 
 if TYPE_CHECKING:
     from datasketch import MinHash
+from lake.native import kernels
 
 __all__ = ["estimate", "permutations", "signatures", "sketches", "sorted_sets", "to_datasketch"]
+
+_kernels = kernels("dedup.text._kernels")
 
 _NONE = np.empty(0, np.uint32)
 _LANES = 32  # of dedup.text._kernels: the permutations are filled up to a multiple
@@ -91,8 +94,6 @@ def signatures(
         IndexError: there is no such row.
         DeviceError: ``cuda`` without a GPU or without CuPy.
     """
-    from dedup.text._kernels import sign_batch
-
     _check(ngram, unit, num_perm=num_perm, threads=threads)
     if device not in {"cpu", "cuda"}:
         raise ValueError(f"device must be 'cpu' or 'cuda', not {device!r}")
@@ -109,7 +110,7 @@ def signatures(
     a, b = _padded(num_perm, seed)
     out = np.empty((len(everything), num_perm), np.uint32)
     _run(
-        sign_batch,
+        _kernels.sign_batch,
         [
             (*part.texts, part.rows, tables(), (ngram, int(unit == "char")), a, b, out[part.place])
             for part in _parts(values, everything, threads)
@@ -166,12 +167,10 @@ def sorted_sets(
     Returns:
         Offsets, int64 of shape (rows + 1,); sorted distinct hashes, uint32.
     """
-    from dedup.text._kernels import sort_batch
-
     ends = np.zeros(len(rows) + 1, np.int64)
     room_for = int(np.diff(offsets)[rows].sum())
     made = _scratch(room_for)
-    sort_batch(hashes, offsets, rows, made, ends[1:])
+    _kernels.sort_batch(hashes, offsets, rows, made, ends[1:])
     return ends, made[: ends[-1]].copy()
 
 
@@ -255,8 +254,6 @@ def _sketch(
     sets: bool,
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
     """Give the sketches of some rows, ascending and distinct."""
-    from dedup.text._kernels import sketch_batch
-
     num_perm, _ = scheme
     ngram, unit = grams
     a, b = _padded(*scheme)
@@ -267,7 +264,9 @@ def _sketch(
     def run(part: _Part) -> npt.NDArray[np.uint32]:
         hashes = _scratch(room(part.size, len(part.rows), unit))
         local = ends[part.place.start + 1 : part.place.stop + 1]
-        sketch_batch(*part.texts, part.rows, tables(), shape, a, b, out[part.place], hashes, local, sets)
+        _kernels.sketch_batch(
+            *part.texts, part.rows, tables(), shape, a, b, out[part.place], hashes, local, sets
+        )
         return hashes[: local[-1]].copy()
 
     parts = list(_parts(values, rows, threads))

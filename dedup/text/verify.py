@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from lake.native import kernels
+
 __all__ = ["jaccard"]
+
+_verify_kernels = kernels("dedup.text._verify_kernels")
 
 
 def jaccard(x: npt.NDArray[np.uint32], y: npt.NDArray[np.uint32], threshold: float = 0.0) -> float | None:
@@ -24,7 +28,7 @@ def jaccard(x: npt.NDArray[np.uint32], y: npt.NDArray[np.uint32], threshold: flo
     Returns:
         The similarity, computed as one float64 division. None also for two empty sets.
     """
-    from dedup.text._verify_kernels import jaccard as kernel
-
-    similarity = float(kernel(np.ascontiguousarray(x), np.ascontiguousarray(y), float(threshold)))
+    similarity = float(
+        _verify_kernels.jaccard(np.ascontiguousarray(x), np.ascontiguousarray(y), float(threshold))
+    )
     return None if similarity < 0.0 else similarity

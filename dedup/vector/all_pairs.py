@@ -16,8 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dedup.pairs import MOST, Candidates
+from lake.native import kernels
 
 __all__ = ["across", "all_pairs"]
+
+_kernels = kernels("dedup.vector._kernels")
 
 _BLOCK = 1024  # vectors: a block of products takes 8 MiB
 _LESS = 1.0 - 1e-9  # pairs are verified afterwards: none may be lost to rounding here
@@ -92,41 +95,36 @@ def across(places: npt.NDArray[np.uint64], width: int, threshold: float, test: n
 
 
 def _measured(places: npt.NDArray[np.uint64], width: int, threshold: float) -> _Vectors:
-    from dedup.vector._kernels import squares
 
     norms = np.empty(len(places), np.int64)
-    squares(places, width, norms)
+    _kernels.squares(places, width, norms)
     length = np.sqrt(norms.astype(np.float64))
     return _Vectors(places, width, length, length * (threshold * _LESS))
 
 
 def _first(places: npt.NDArray[np.uint64], width: int) -> _Ints:
     """The first row with a vector equal to that of each row."""
-    from dedup.vector._kernels import fingerprints, first_equal
-
     prints = np.empty(len(places), np.uint64)
-    fingerprints(places, width, prints)
+    _kernels.fingerprints(places, width, prints)
     first = np.empty(len(places), np.int64)
-    first_equal(np.argsort(prints, kind="stable"), prints, places, width, first)
+    _kernels.first_equal(np.argsort(prints, kind="stable"), prints, places, width, first)
     return first
 
 
 def _blocks(vectors: _Vectors, rows: _Ints, others: _Ints, *, upper: bool) -> _Pairs:
     """The pairs of ``rows`` with ``others``; with ``upper``, where both are the same, each pair once."""
-    from dedup.vector._kernels import load, scan
-
     places, width, length, least = vectors
     found_x, found_y = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
     x, y = np.empty((_BLOCK, width)), np.empty((_BLOCK, width))
     left, right = np.empty(_BLOCK * _BLOCK, np.int32), np.empty(_BLOCK * _BLOCK, np.int32)
     for a in range(0, len(rows), _BLOCK):
         mine = rows[a : a + _BLOCK]
-        load(places[mine], width, x)
+        _kernels.load(places[mine], width, x)
         for b in range(a if upper else 0, len(others), _BLOCK):
             theirs = others[b : b + _BLOCK]
-            load(places[theirs], width, y)
+            _kernels.load(places[theirs], width, y)
             dots = x[: len(mine)] @ y[: len(theirs)].T
-            count = scan(dots, least[mine], length[theirs], upper and a == b, left, right)
+            count = _kernels.scan(dots, least[mine], length[theirs], upper and a == b, left, right)
             found_x.append(mine[left[:count]].astype(np.int32))
             found_y.append(theirs[right[:count]].astype(np.int32))
     return np.concatenate(found_x), np.concatenate(found_y)

@@ -23,9 +23,12 @@ from dedup.vector import planes as hyperplanes
 from dedup.vector import vectors
 from dedup.vector.all_pairs import across, all_pairs
 from lake.errors import SchemaError
+from lake.native import kernels
 from lake.parallel import in_chunks
 
 __all__ = ["Cosine"]
+
+_kernels = kernels("dedup.vector._kernels")
 
 SPEC = 1
 """Version of the quantisation and of the hyperplanes; sketches of another one are refused."""
@@ -182,18 +185,18 @@ class Cosine(Match):
         self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
     ) -> Edges:
         """See :meth:`dedup.match.Match.verify`."""
-        from dedup.vector._kernels import squares, verify
-
         used = np.unique(np.concatenate([left, right])).astype(np.int64)
         places, width, held = self._vectors(corpus, used)
         x, y = (np.searchsorted(used, side).astype(np.int32) for side in (left, right))
         norms, cosine = np.empty(len(used), np.int64), np.empty(len(left), np.float64)
-        squares(places, width, norms)
+        _kernels.squares(places, width, norms)
         in_chunks(
             threads,
             len(left),
             _CHUNK,
-            lambda a, b: verify(x[a:b], y[a:b], places, width, norms, float(self.threshold), cosine[a:b]),
+            lambda a, b: _kernels.verify(
+                x[a:b], y[a:b], places, width, norms, float(self.threshold), cosine[a:b]
+            ),
         )
         del held  # until here the addresses had to stay good
         found = np.flatnonzero(cosine >= self.threshold)

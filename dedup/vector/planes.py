@@ -19,7 +19,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from lake.native import kernels
+
 __all__ = ["LONGEST", "RECALL", "choose", "estimate", "keys", "normals", "probability"]
+
+_kernels = kernels("dedup.vector._kernels")
 
 RECALL = 0.97
 """The least probability of finding a pair that lies exactly at the threshold."""
@@ -96,14 +100,12 @@ def keys(vectors: npt.NDArray[np.int16], bands: int, rows: int, seed: int) -> np
     Returns:
         uint64, shape (bands, n).
     """
-    from dedup.vector._kernels import pack
-
     count, width = vectors.shape
     out = np.empty((bands, count), np.uint64)
     turned = normals(seed, bands * rows, width).T
     for start in range(0, count, _ROWS):
         block = vectors[start : start + _ROWS].astype(np.float64)
-        pack(block @ turned, rows, out[:, start : start + len(block)])
+        _kernels.pack(block @ turned, rows, out[:, start : start + len(block)])
     return out
 
 

@@ -32,9 +32,12 @@ from lake.formats.rows import (
 from lake.formats.rows import timestamp as as_timestamp
 from lake.formats.splits import Piece
 from lake.formats.threads import in_order
+from lake.native import kernels
 from lake.op import Outcome
 
 __all__ = ["read"]
+
+_kernels = kernels("lake._kernels")
 
 _BLOCK = 2 << 20  # 1 to 4 MiB differ by less than the noise in benchmarks/ingest.py
 _DEEPEST = 100
@@ -102,13 +105,11 @@ class _Reader:
 
     def _by_columns(self, block: Block) -> Outcome | None:
         """None where Arrow refuses, or might see other things in these lines than JSON says."""
-        from lake._kernels import most_opened
-
         data, how = block.data, self.how
         starts, ends = _line_bounds(data, block.feeds)
         # Arrow's parser goes down as deeply as a line says, until the stack ends.
         raw = np.frombuffer(data, np.uint8)
-        if len(starts) == 0 or most_opened(raw, block.feeds, _MOST_OPENED) > _MOST_OPENED:
+        if len(starts) == 0 or _kernels.most_opened(raw, block.feeds, _MOST_OPENED) > _MOST_OPENED:
             return None
         if int((ends - starts).max()) > how.max_row_bytes or b"\0" in data or not _utf8(data):
             return None

@@ -13,8 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lake.formats.places import Readable, open_file
+from lake.native import kernels
 
 __all__ = ["BOM", "Block", "BrokenStreamError", "Stop", "TooLong", "blocks", "decompressed", "ranged", "stream"]
+
+_kernels = kernels("lake._kernels")
 
 BOM = b"\xef\xbb\xbf"
 _CHUNK = 1 << 20
@@ -146,8 +149,6 @@ def blocks(
     A line over ``max_row_bytes`` is never held in memory as a whole. ``first``: the stream starts
     at the start of its file, where a byte order mark is taken off.
     """
-    from lake._kernels import line_ends
-
     held = _Held(max_row_bytes)
     broken = ""
     while not broken:
@@ -163,7 +164,8 @@ def blocks(
                 row += 1
             head = held.joined(chunk, cut)
             if head:
-                feeds = line_ends(np.frombuffer(head, np.uint8))
+                feeds = np.empty(head.count(b"\n"), np.int64)
+                _kernels.line_ends(np.frombuffer(head, np.uint8), feeds)
                 yield Block(head, row, feeds)
                 row += len(feeds)
         held.keep(chunk, cut)

@@ -516,15 +516,17 @@ def measure(  # noqa: C901, PLR0912, PLR0915  (the driver: scratch memory and th
     stop_keys: _U64,
     stop_languages: _U32,
     grams: bool,
-) -> tuple[_F64, _I8]:
-    """Measures, float64 (rows, 28) in the order of ``rules.MEASURES``, and script, int8 (rows).
+    out: _F64,
+    scripts: _I8,
+) -> None:
+    """Write measures, float64 (rows, 28) in the order of ``rules.MEASURES``, and script, int8 (rows).
 
     A measure that has no meaning for a row (a share of no lines, a null text) is NaN. ``grams``: whether the
     n-gram measures are wanted.
     """
     rows = offsets.size - 1
-    out = np.full((rows, 28), np.nan)
-    scripts = np.full(rows, _OTHER, np.int8)
+    out[:] = np.nan
+    scripts[:] = _OTHER
     longest = np.int64(0)
     for row in range(rows):
         longest = max(longest, np.int64(offsets[row + 1] - offsets[row]))
@@ -582,14 +584,13 @@ def measure(  # noqa: C901, PLR0912, PLR0915  (the driver: scratch memory and th
                     share = _repeated_grams(hashes, sums, words, size * scale, keys, counts, mask)
                     out[row, 11 + size] = share
                     repeats = share > 0
-    return out, scripts
 
 
 @kernel
-def count_words(data: _U8, offsets: _I64, valid: _Bool, table: _U16) -> _I64:
-    """Words of each row, int64 (rows); 0 for a null text."""
+def count_words(data: _U8, offsets: _I64, valid: _Bool, table: _U16, out: _I64) -> None:
+    """Write the words of each row, int64 (rows); 0 for a null text."""
     rows = offsets.size - 1
-    out = np.zeros(rows, np.int64)
+    out[:] = 0
     longest = np.int64(0)
     for row in range(rows):
         longest = max(longest, np.int64(offsets[row + 1] - offsets[row]))
@@ -601,7 +602,6 @@ def count_words(data: _U8, offsets: _I64, valid: _Bool, table: _U16) -> _I64:
         if valid[row]:
             count = _decode(data, offsets[row], offsets[row + 1], table, points, bits)
             out[row] = _words(bits, count, starts, ends)[0]
-    return out
 
 
 @kernel

@@ -10,10 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lake.native import kernels
 from pipeline.filters.characters import STOP_WORDS, classes, lower
 from pipeline.filters.rules import MEASURES, SCRIPTS
 
 __all__ = ["Measures", "measure", "word_counts"]
+
+_kernels = kernels("pipeline.filters.kernels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +48,17 @@ def measure(
     >>> found.column("words").tolist(), found.column("stop_words").tolist(), found.script(0)
     ([10.0], [4.0], 'latin')
     """
-    from pipeline.filters import kernels
-
     keys, sets = _stop_table(languages)
-    values = [np.empty((0, len(MEASURES)))]
-    scripts = [np.empty(0, np.int8)]
+    values = np.empty((len(texts), len(MEASURES)))
+    scripts = np.empty(len(texts), np.int8)
+    start = 0
     for data, offsets, valid in _buffers(texts):
-        found, script = kernels.measure(data, offsets, valid, classes(), lower(), keys, sets, grams)
-        values.append(found)
-        scripts.append(script)
-    return Measures(np.concatenate(values), np.concatenate(scripts))
+        mine = slice(start, start + len(valid))
+        _kernels.measure(
+            data, offsets, valid, classes(), lower(), keys, sets, grams, values[mine], scripts[mine]
+        )
+        start = mine.stop
+    return Measures(values, scripts)
 
 
 def word_counts(texts: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
@@ -63,21 +67,20 @@ def word_counts(texts: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
     >>> word_counts(pa.array(["two words", "三个字", None])).tolist()
     [2, 3, 0]
     """
-    from pipeline.filters import kernels
-
-    counts = [kernels.count_words(*parts, classes()) for parts in _buffers(texts)]
-    return np.concatenate([np.empty(0, np.int64), *counts])
+    counts, start = np.empty(len(texts), np.int64), 0
+    for data, offsets, valid in _buffers(texts):
+        _kernels.count_words(data, offsets, valid, classes(), counts[start : start + len(valid)])
+        start += len(valid)
+    return counts
 
 
 @lru_cache(maxsize=32)
 def _stop_table(languages: tuple[str, ...]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
     """The stop words as an open-addressed table of hashes, and the bit set of the languages that have each."""
-    from pipeline.filters import kernels
-
     keys, sets = np.zeros(512, np.uint64), np.zeros(512, np.uint32)
     for bit, language in enumerate(languages):
         for word in STOP_WORDS[language]:
-            key = kernels.word_hash(np.array([ord(letter) for letter in word], np.uint32))
+            key = _kernels.word_hash(np.array([ord(letter) for letter in word], np.uint32))
             place = int(key) % 512
             while keys[place] and keys[place] != key:
                 place = (place + 1) % 512

@@ -14,7 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lake.native import kernels
+
 __all__ = ["Ids", "Keys", "Rows", "Sieve", "bits_for", "codes", "mark", "passed"]
+
+_pair_kernels = kernels("dedup._pair_kernels")
 
 Keys = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
@@ -39,15 +43,11 @@ def bits_for(keys: int, each: int) -> int:
 
 def mark(keys: Keys, bits: npt.NDArray[np.uint8]) -> None:
     """Set a bit for each key, in a table of :func:`bits_for` bytes."""
-    from dedup import _pair_kernels
-
     _pair_kernels.mark(keys, bits)
 
 
 def passed(keys: Keys, bits: npt.NDArray[np.uint8]) -> Rows:
     """The places of the keys whose bit is set."""
-    from dedup import _pair_kernels
-
     hit = np.empty(len(keys), np.bool_)
     _pair_kernels.probe(keys, bits, hit)
     return np.flatnonzero(hit)

@@ -456,8 +456,8 @@ def test_an_entry_of_a_dictionary_is_hashed_once(monkeypatch: pytest.MonkeyPatch
         seen.append(len(arguments[3]))  # type: ignore[arg-type]  # the rows
         inner(*arguments)
 
-    inner = _kernels.sign_batch
-    monkeypatch.setattr(_kernels, "sign_batch", watched)
+    inner = signatures._kernels.sign_batch
+    monkeypatch.setattr(signatures._kernels, "sign_batch", watched)
     column = pa.array(["alpha beta", "gamma"] * 500).dictionary_encode()
     found = signatures.signatures(pa.chunked_array([column, column[:10]]))
     assert sum(seen) == 2

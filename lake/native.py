@@ -1,0 +1,252 @@
+"""Compiled loops without the compiler.
+
+Numba keeps what it compiled. But a process that only wants to run it must import Numba, which loads LLVM, and
+link the code anew: most of a second, more than a small run works. So where there is a C compiler to link with,
+a kernel becomes a shared library, which the system loads in a millisecond::
+
+    _kernels = kernels("dedup.text._kernels")  # imports nothing
+
+    _kernels.band_keys(signatures, 0, 8, out)  # loads a library; the module is imported only to make one
+
+The code is that of Numba's own LLVM module for the same types, with a function around it that takes its
+arguments from a list of words. **Whatever cannot be had falls back to Numba**: no linker, a folder that cannot
+be written, a kernel that wants more of Numba's runtime than to allocate arrays, or gives one back.
+
+A library is named by all that it depends on: the source of the kernel's module and of this one, the versions,
+the processor, the settings of Numba, the types. It ends with its own digest and is moved into place whole:
+what a killed process or a full disk leaves is never run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import platform
+import shutil
+import struct
+import threading
+from ast import literal_eval
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from hashlib import blake2b
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["RESULTS", "Kernel", "digest_of", "is_whole", "kernels"]
+
+Kind = (
+    Any  # "i8" and the like, "u4[2]" or "u4[2]strided" for an array of so many dimensions, or a tuple of kinds
+)
+
+_NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"}
+RESULTS = 16
+"""Words that are left for what a kernel gives back."""
+_WORD = (1 << 64) - 1
+_DIGEST = 16
+_DONE = (0, -2)  # what Numba's code returns: fine, and fine with None
+_PROCESSOR = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
+
+
+def kernels(module: str) -> Any:
+    """Give an object whose attributes are the kernels of a module (functions under :func:`lake.jit.kernel`)."""
+    return _Kernels(module)
+
+
+class _Kernels:
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Kernel:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = Kernel(self._module, name)
+        setattr(self, name, found)
+        return found
+
+
+class Kernel:
+    """A kernel: takes numbers, truth values, NumPy arrays and tuples of those, as the function itself does."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+        self._ready: dict[Kind, Callable[..., Any]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, *given: Any) -> Any:
+        """Run it, free of the interpreter lock."""
+        words: list[int] = []
+        kinds = tuple(_lay(each, words) for each in given)
+        run = self._ready.get(kinds)
+        if run is None:
+            with self._lock:
+                run = self._ready.get(kinds) or self._find(kinds)
+                self._ready[kinds] = run
+        return run(words, given)
+
+    @property
+    def function(self) -> Any:
+        """Numba's own dispatcher; the module is imported."""
+        return getattr(import_module(self.module), self.name)
+
+    def _find(self, kinds: Kind) -> Callable[..., Any]:
+        path = None if None in _flat(kinds) else _place(self.module, self.name, kinds)
+        if path is not None:
+            library = _load(path)
+            if library is None and shutil.which("cc"):
+                from lake._linking import link
+
+                link(self.function, kinds, path)
+                library = _load(path)
+            if library is not None:
+                return _caller(library)
+        function = self.function
+        return lambda _words, given: function(*given)
+
+
+def _lay(value: Any, words: list[int]) -> Kind:
+    """Write a value into words, and tell its kind; None for what has none."""
+    if isinstance(value, np.ndarray):
+        return _lay_array(value, words)
+    if isinstance(value, tuple):
+        return tuple(_lay(each, words) for each in value)
+    if isinstance(value, bool | np.bool_):
+        words.append(int(value))
+        return "b1"
+    if isinstance(value, int | np.integer):
+        words.append(int(value) & _WORD)
+        return "i8" if isinstance(value, int) else value.dtype.str[1:]
+    if isinstance(value, float | np.float32):
+        words.append(*struct.unpack("<Q", struct.pack("<d", value)))
+        return "f8" if isinstance(value, float) else "f4"
+    return None
+
+
+def _lay_array(array: np.ndarray[Any, Any], words: list[int]) -> Kind:
+    kind = array.dtype.str[1:]
+    if kind not in _NUMBERS or not array.dtype.isnative:
+        return None
+    words.append(array.__array_interface__["data"][0])
+    words.extend(array.shape)
+    if array.flags.c_contiguous:
+        return f"{kind}[{array.ndim}]"
+    words.extend(step & _WORD for step in array.strides)
+    return f"{kind}[{array.ndim}]strided"
+
+
+def _flat(kind: Kind) -> Iterator[str | None]:
+    if isinstance(kind, tuple):
+        for each in kind:
+            yield from _flat(each)
+    else:
+        yield kind
+
+
+def _caller(library: ctypes.CDLL) -> Callable[..., Any]:
+    run = library.kernel
+    run.argtypes, run.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p], ctypes.c_int32
+    kind = literal_eval(ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(library, "returns"))).decode())
+
+    def call(words: list[int], given: Any) -> Any:  # noqa: ARG001  (held until the kernel has ended)
+        place = (ctypes.c_uint64 * (len(words) + RESULTS))(*words)
+        nothing, error = ctypes.c_void_p(), ctypes.c_void_p()
+        status = run(ctypes.byref(nothing), ctypes.byref(error), place)
+        if status not in _DONE:
+            raise MemoryError(f"a compiled loop found no memory (status {status})")  # they raise nothing else
+        return _read(kind, iter(place[len(words) :]))
+
+    return call
+
+
+def _read(kind: Kind, words: Iterator[int]) -> Any:
+    if kind is None:
+        return None
+    if isinstance(kind, tuple):
+        return tuple(_read(each, words) for each in kind)
+    word = next(words)
+    if kind == "b1":
+        return bool(word)
+    if kind[0] == "f":
+        return struct.unpack("<d", struct.pack("<Q", word))[0]
+    return word - (1 << 64) if kind[0] == "i" and word >> 63 else word
+
+
+# ---------------------------------------------------------------- files
+
+
+def _load(path: Path) -> ctypes.CDLL | None:
+    """Load a library, if it is there and whole."""
+    try:
+        return ctypes.CDLL(str(path)) if is_whole(path) else None
+    except OSError:  # on a disk from which nothing may be run
+        return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a library is there, as it was written."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return digest_of(content[:-_DIGEST]) == content[-_DIGEST:]
+
+
+def digest_of(content: bytes) -> bytes:
+    """What a library ends with."""
+    return blake2b(content, digest_size=_DIGEST).digest()
+
+
+def _place(module: str, name: str, kinds: Kind) -> Path | None:
+    """Tell where a library lies or would lie; None where nothing can be kept or Numba shall not compile."""
+    source, folder = _source(module)
+    if folder is None or os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+        return None
+    return folder / f"{module}.{name}-{source}-{_short(_machine() + repr(kinds))}.so"
+
+
+@cache
+def _source(module: str) -> tuple[str, Path | None]:
+    """Digest what the code of a module is made from; and the folder for what is made."""
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        return "", None
+    mine = Path(__file__).parent
+    parts = [Path(found.origin), mine / "native.py", mine / "_linking.py"]
+    text = b"".join(part.read_bytes() for part in parts)
+    made_with = f"{version('numba')} {version('llvmlite')}"
+    return _short(text.hex() + made_with), _folder(Path(found.origin).parent)
+
+
+def _folder(source: Path) -> Path | None:
+    """Where Numba would keep what it compiles, by the same rules."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    cached = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    for folder in [Path(chosen)] if chosen else [source / "__pycache__", Path(cached) / "gristmill"]:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+    return None
+
+
+@cache
+def _machine() -> str:
+    """What code depends on besides its source: the processor, the system, and Numba's settings."""
+    settings = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("NUMBA_"))
+    about = [platform.machine(), platform.system(), *settings]
+    with suppress(OSError), Path("/proc/cpuinfo").open() as lines:
+        for line in lines:
+            if not line.strip():
+                break  # the first processor: all are of a kind
+            if line.partition("\t")[0].strip() in _PROCESSOR:
+                about.append(line)
+    return repr(about)
+
+
+def _short(text: str) -> str:
+    return blake2b(text.encode(), digest_size=8).hexdigest()
