@@ -39,15 +39,21 @@ finally:
     if _collects:
         gc.enable()
 
-__all__ = ["Turn", "arrays_at", "kernel", "values_at"]
+__all__ = ["Turn", "arrays_at", "kernel", "sources", "values_at"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+sources: dict[str, bytes] = {}
+"""Of each module with kernels, the text that it was imported from: another one may lie there by now."""
 
 _PATIENCE = 120.0  # seconds: no kernel takes that long, but a process may be stopped in the middle
 
 
 def kernel(function: F) -> F:
     """Compile on first use, free of the interpreter lock, and keep the result on disk where that can be."""
+    if function.__module__ not in sources:
+        with suppress(OSError):
+            sources[function.__module__] = Path(function.__code__.co_filename).read_bytes()
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         compiled: F = numba.njit(cache=True, **options)(function)

@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["RESULTS", "Kernel", "digest_of", "is_whole", "kernels"]
+__all__ = ["RESULTS", "Kernel", "digest_of", "is_whole", "kernels", "stamp"]
 
 Kind = (
     Any  # "i8" and the like, "u4[2]" or "u4[2]strided" for an array of so many dimensions, or a tuple of kinds
@@ -211,15 +211,20 @@ def _place(module: str, name: str, kinds: Kind) -> Path | None:
 
 @cache
 def _source(module: str) -> tuple[str, Path | None]:
-    """Digest what the code of a module is made from; and the folder for what is made."""
+    """Stamp the source of a module, and tell the folder for what is made of it."""
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
         return "", None
+    source = Path(found.origin)
+    return stamp(source.read_bytes()), _folder(source.parent)
+
+
+def stamp(source: bytes) -> str:
+    """Name what code is made from and by."""
     mine = Path(__file__).parent
-    parts = [Path(found.origin), mine / "native.py", mine / "_linking.py"]
-    text = b"".join(part.read_bytes() for part in parts)
-    made_with = f"{version('numba')} {version('llvmlite')}"
-    return _short(text.hex() + made_with), _folder(Path(found.origin).parent)
+    with_what = f"{version('numba')} {version('llvmlite')}"
+    parts = [source, *((mine / name).read_bytes() for name in ("native.py", "_linking.py")), with_what.encode()]
+    return blake2b(b"".join(parts), digest_size=8).hexdigest()
 
 
 def _folder(source: Path) -> Path | None:

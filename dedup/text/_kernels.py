@@ -31,7 +31,7 @@ from numba.extending import intrinsic
 
 from lake.jit import kernel
 
-__all__ = ["band_keys", "sign_batch", "sketch_batch", "sort_batch"]
+__all__ = ["band_keys", "characters", "sign_batch", "sketch_batch", "sort_batch"]
 
 _CHUNK = 2048  # bytes of text; with all that is made of them 40 KB (benchmarks/minhash.py)
 _SCRATCH = 2 * _CHUNK + 512  # folding makes 3 bytes of 2 at most, a block overshoots by 63, a token waits in 17
@@ -162,6 +162,13 @@ def _store(what: Any) -> Callable[..., Any]:
     return generate
 
 
+def _count_following(builder: Any, source: Any) -> Any:
+    """Count the bytes of 64 that begin no character: 10xxxxxx."""
+    text = builder.load(_at(builder, source, _BYTES), align=1)
+    return builder.ctpop(builder.bitcast(builder.icmp_signed("<", text, _same(_BYTES, -64)), _I64))
+
+
+_following = _instruction(types.uint64, 1, _count_following)
 _fold_block = _instruction(types.uint64, 2, _fold_ascii)
 _nonzero = _instruction(types.uint64, 1, _mark_nonzero)
 _mix128 = _instruction(types.uint64, 2, _multiply)
@@ -241,6 +248,21 @@ def _encode(point: Any) -> Any:
         return (0xE0 | (point >> 12)) | (middle << 8) | (last << 16), np.int64(3)
     upper = 0x80 | ((point >> 12) & 63)
     return (0xF0 | (point >> 18)) | (upper << 8) | (middle << 16) | (last << 24), np.int64(4)
+
+
+@kernel
+def characters(data: Any, offsets: Any, out: Any) -> None:
+    """Write how many characters each text has."""
+    text = np.uint64(data.ctypes.data)
+    for row in range(out.size):
+        i, end = np.int64(offsets[row]), np.int64(offsets[row + 1])
+        count = end - i
+        while i + 64 <= end:
+            count -= np.int64(_following(text + np.uint64(i)))
+            i += 64
+        for k in range(i, end):
+            count -= np.int64(data[k] & 0xC0 == 0x80)
+        out[row] = count
 
 
 # ---------------------------------------------------------------- fold

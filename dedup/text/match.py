@@ -17,13 +17,14 @@ from dedup.keep import Keep
 from dedup.match import Match, some
 from dedup.select import Edges
 from dedup.sketch import Corpus
-from dedup.text.shingle import Unit
+from dedup.text.shingle import Unit, texts
 from lake.errors import SchemaError
 from lake.native import kernels
 from lake.parallel import in_chunks
 
 __all__ = ["TextMatch", "shingle_column"]
 
+_kernels = kernels("dedup.text._kernels")
 _verify_kernels = kernels("dedup.text._verify_kernels")
 
 _CHUNK = 1 << 14  # pairs that a thread verifies at a time
@@ -156,5 +157,10 @@ def _length(text: pa.ChunkedArray) -> pa.Array:
     if pa.types.is_dictionary(text.type):  # of each entry once: all texts together may have more than 2 GiB
         found = [_length(pa.chunked_array([chunk.dictionary])).take(chunk.indices) for chunk in text.chunks]
         return pa.chunked_array(found, pa.int64()).combine_chunks()
-    binary = pa.types.is_binary(text.type) or pa.types.is_large_binary(text.type)
-    return (pc.binary_length if binary else pc.utf8_length)(text).combine_chunks().cast(pa.int64())
+    if pa.types.is_binary(text.type) or pa.types.is_large_binary(text.type):
+        return pc.binary_length(text).combine_chunks().cast(pa.int64())
+    counts, start = np.zeros(len(text), np.int64), 0
+    for chunk in texts(text):
+        _kernels.characters(chunk.data, chunk.offsets, counts[start : start + len(chunk.valid)])
+        start += len(chunk.valid)
+    return pa.array(counts, mask=text.is_null().to_numpy() if text.null_count else None)

@@ -157,6 +157,17 @@ def test_another_source_is_other_code(module: Path) -> None:
     assert not set(before) & set(libraries(module, "total"))
 
 
+def test_a_module_that_was_changed_after_its_import_makes_no_library(unlinked: Path) -> None:
+    changed = f"""
+import m as early
+from pathlib import Path
+Path({str(unlinked / "m.py")!r}).write_text({SOURCE.format(factor=10)!r})
+"""
+    assert run(unlinked, first=changed) == TOLD  # by the code that it has
+    assert not libraries(unlinked)
+    assert run(unlinked).startswith("340.0 340.0 1040.0")
+
+
 def test_settings_of_numba_are_other_code(module: Path) -> None:
     before = set(libraries(module))
     assert run(module, NUMBA_OPT="1") == TOLD

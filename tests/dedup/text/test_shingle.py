@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dedup.text import _kernels, _unicode
+from dedup.text.match import _length
 from dedup.text.shingle import SPEC, shingle_sets
 from lake.errors import SchemaError
 
@@ -489,3 +491,13 @@ def test_the_frozen_vectors_hold() -> None:
         ngram, unit = case["ngram"], case["unit"]
         assert case["shingles"] == reference_hashes(case["text"], ngram, unit), case["name"]
         assert ours(pa.array([case["text"]]), ngram, unit) == [case["shingles"]], case["name"]
+
+
+WRITTEN = st.none() | st.text(max_size=5) | st.text("aé中𝔘", min_size=55, max_size=140)
+
+
+@given(st.lists(WRITTEN, max_size=6), st.integers(0, 3))
+def test_the_length_of_a_text_is_what_arrow_counts(written: list[str | None], skipped: int) -> None:
+    for kind in (pa.string(), pa.large_string()):
+        column = pa.chunked_array([pa.array([*written, "x"], kind).slice(skipped), pa.array(["ß"], kind)])
+        assert _length(column).equals(pc.utf8_length(column).combine_chunks().cast(pa.int64()))
