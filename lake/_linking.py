@@ -88,8 +88,8 @@ _UNKNOWN = "?"
 def link(dispatcher: Any, kinds: Any, path: Path) -> None:
     """Make the library of a kernel for arguments of some kinds, if it can be had.
 
-    Of processes that begin at once one makes it, and the others wait. A module whose source has changed since it was
-    imported makes none: it would be kept under the name of the new one.
+    Of processes that begin at once one makes it, and the others wait. A module whose source has changed since
+    it was imported makes none: it would be kept under the name of the new one.
     """
     source = sources.get(dispatcher.py_func.__module__)
     if source is None or f"-{stamp(source)}-" not in path.name:
