@@ -16,6 +16,7 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 from numba import types
+from numba.core.runtime.nrtdynmod import _meminfo_struct_type
 
 from lake.jit import Turn, arrays_at, sources
 from lake.native import RESULTS, digest_of, is_whole, stamp
@@ -76,6 +77,9 @@ define void @NRT_Free(ptr %given) {
 """
 """Of Numba's runtime what it takes to allocate arrays and to free them: a block begins with its ``MemInfo``."""
 
+_MEMINFO = "{i64, i8*, i8*, i8*, i64}"
+"""What Numba's code takes the head of a block for; of other versions it may be another."""
+
 _SCALARS: dict[str, Any] = {
     "b1": types.boolean, "i1": types.int8, "i2": types.int16, "i4": types.int32, "i8": types.int64,
     "u1": types.uint8, "u2": types.uint16, "u4": types.uint32, "u8": types.uint64,
@@ -110,7 +114,7 @@ def _make(dispatcher: Any, kinds: Any, path: Path) -> None:
     signature = tuple(_type(kind) for kind in kinds)
     dispatcher.compile(signature)
     returns = _kind(dispatcher.overloads[signature].signature.return_type)
-    if returns == _UNKNOWN:
+    if returns == _UNKNOWN or str(_meminfo_struct_type) != _MEMINFO:
         return
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(),
@@ -215,7 +219,7 @@ def _resolves(module: Any) -> bool:
 
 
 def _write(code: bytes, path: Path) -> None:
-    """Link code, and move the library into place; those of another source have been, and go."""
+    """Link code, and move the library into place; beside a source, those of what it was before go."""
     with tempfile.TemporaryDirectory() as folder:
         here, made = Path(folder) / "kernel.o", Path(folder) / "kernel.so"
         here.write_bytes(code)
@@ -225,6 +229,8 @@ def _write(code: bytes, path: Path) -> None:
     writing = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
     writing.write_bytes(content + digest_of(content))
     writing.replace(path)
+    if path.parent.name != "__pycache__":  # a folder for several sources
+        return
     name, source, _ = path.name.rsplit("-", 2)
     for other in path.parent.glob(f"{name}-*.so"):
         if not other.name.startswith(f"{name}-{source}-"):

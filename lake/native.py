@@ -128,12 +128,12 @@ def _lay(value: Any, words: list[int]) -> Kind:
 
 
 def _lay_array(array: np.ndarray[Any, Any], words: list[int]) -> Kind:
-    kind = array.dtype.str[1:]
-    if kind not in _NUMBERS or not array.dtype.isnative:
+    kind, flags = array.dtype.str[1:], array.flags
+    if kind not in _NUMBERS or not array.dtype.isnative or not flags.aligned or not array.ndim:
         return None
     words.append(array.__array_interface__["data"][0])
     words.extend(array.shape)
-    if array.flags.c_contiguous:
+    if flags.c_contiguous:
         return f"{kind}[{array.ndim}]"
     words.extend(step & _WORD for step in array.strides)
     return f"{kind}[{array.ndim}]strided"
@@ -230,8 +230,10 @@ def stamp(source: bytes) -> str:
 def _folder(source: Path) -> Path | None:
     """Where Numba would keep what it compiles, by the same rules."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
-    cached = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    for folder in [Path(chosen)] if chosen else [source / "__pycache__", Path(cached) / "gristmill"]:
+    cached = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111  (raises nothing)
+    for folder in (
+        [Path(chosen)] if chosen else [source / "__pycache__", Path(cached) / "gristmill" / "kernels"]
+    ):
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             if os.access(folder, os.W_OK | os.X_OK):

@@ -209,9 +209,30 @@ def test_of_two_that_begin_at_once_one_links(unlinked: Path) -> None:
 
 
 def test_what_words_cannot_hold_is_left_to_numba(unlinked: Path) -> None:
-    code = "print(m.array(3), m.array(3)[2]); c = np.zeros(2, np.complex128); print(m.nothing(c), c)"
-    assert run(unlinked, code) == run(unlinked, code) == "[0 1 2] 2\nNone [1.+0.j 0.+0.j]"
+    code = """
+print(m.array(3), m.array(3)[2])
+c = np.zeros(2, np.complex128)
+print(m.nothing(c), c)
+odd = np.frombuffer(bytearray(17), np.int64, 2, 1)
+print(m.nothing(odd), odd)
+"""
+    assert run(unlinked, code) == run(unlinked, code) == "[0 1 2] 2\nNone [1.+0.j 0.+0.j]\nNone [1 0]"
     assert not libraries(unlinked)
+
+
+def test_a_runtime_of_another_kind_is_left_alone(unlinked: Path) -> None:
+    other = "from lake import _linking\n_linking._MEMINFO = '{i64, i8*}'"
+    assert run(unlinked, first=other) == TOLD
+    assert not libraries(unlinked)
+
+
+def test_a_folder_for_several_sources_keeps_the_libraries_of_each(tmp_path: Path) -> None:
+    cached = tmp_path / "cached"
+    for factor in (1, 2):
+        (tmp_path / str(factor)).mkdir()
+        (tmp_path / str(factor) / "m.py").write_text(SOURCE.format(factor=factor))
+        run(tmp_path / str(factor), "print(m.much(100))", NUMBA_CACHE_DIR=str(cached))
+    assert len(list(cached.glob("m.much-*.so"))) == 2
 
 
 def test_memory_is_given_back_and_may_be_missing(module: Path) -> None:

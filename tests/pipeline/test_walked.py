@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from deltalake import DeltaTable
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from killing import finish, kill_driver, start
+from killing import finish, kill_driver, kill_worker, start
 from small import write_texts
 
 from dedup import Jaccard, Leakage, MinHash, Spread
@@ -313,6 +313,26 @@ def test_a_driver_killed_in_each_pass_changes_nothing(
     finish(start(tmp_path, tmp_path / "many", where))
     assert told(tmp_path / "many") == wanted
     assert any(killed)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_worker_killed_in_each_pass_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(tmp_path)
+    folder.come(0, 1, 2)
+    wanted = folder.run("one", TWINS)
+    monkeypatch.setenv(IN_PROCESS, "0")  # four blocks
+    rng, killed = random.Random(3), 0
+    for name in ("0-sets-0.arrow", "0-going-0-1.arrow", "0-going-1-1.arrow"):
+        lake = tmp_path / name
+        process = start(tmp_path, lake, "ray")
+        while process.poll() is None and not list((lake / "_staging").glob(f"*/{name}")):
+            time.sleep(0.001)
+        killed += kill_worker(process, 0, rng)
+        finish(process)  # the runner gives the task to another one
+        assert told(lake) == wanted
+    assert killed
 
 
 @pytest.mark.ray
