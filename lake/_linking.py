@@ -18,8 +18,8 @@ import numpy as np
 from numba import types
 from numba.core.runtime.nrtdynmod import _meminfo_struct_type
 
-from lake.jit import Turn, arrays_at, sources
-from lake.native import RESULTS, digest_of, is_whole, stamp
+from lake.jit import Turn, arrays_at
+from lake.native import RESULTS, digest_of, is_whole
 
 __all__ = ["link"]
 
@@ -92,20 +92,15 @@ _UNKNOWN = "?"
 def link(dispatcher: Any, kinds: Any, path: Path) -> None:
     """Make the library of a kernel for arguments of some kinds, if it can be had.
 
-    Of processes that begin at once one makes it, and the others wait. A module whose source has changed since
-    it was imported makes none: it would be kept under the name of the new one.
+    Of processes that begin at once one makes it, and the others wait.
     """
-    source = sources.get(dispatcher.py_func.__module__)
-    if source is None or f"-{stamp(source)}-" not in path.name:
-        return
     turn = Turn(path.with_suffix(".turn"))
     turn.take()
     try:
-        if is_whole(path):  # another one has made it meanwhile
-            return
-        _make(dispatcher, kinds, path)
-    except (OSError, subprocess.CalledProcessError):
-        return  # nothing can be kept, or linked: Numba runs it
+        if not is_whole(path):  # another one may have made it meanwhile
+            _make(dispatcher, kinds, path)
+    except Exception:  # noqa: BLE001, S110  (what is wrong with the arguments, Numba will say)
+        pass
     finally:
         turn.leave()
 
@@ -114,7 +109,8 @@ def _make(dispatcher: Any, kinds: Any, path: Path) -> None:
     signature = tuple(_type(kind) for kind in kinds)
     dispatcher.compile(signature)
     returns = _kind(dispatcher.overloads[signature].signature.return_type)
-    if returns == _UNKNOWN or str(_meminfo_struct_type) != _MEMINFO:
+    words = _words(returns)
+    if _UNKNOWN in words or len(words) > RESULTS or str(_meminfo_struct_type) != _MEMINFO:
         return
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(),
@@ -131,10 +127,10 @@ def _make(dispatcher: Any, kinds: Any, path: Path) -> None:
 def _type(kind: Any) -> Any:
     if isinstance(kind, tuple):
         return _TUPLE.from_types([_type(each) for each in kind])
-    element, dimensions, strided = _array(kind)
+    element, dimensions, strided, readonly = _array(kind)
     if not dimensions:
         return _SCALARS[element]
-    return types.Array(_SCALARS[element], dimensions, "A" if strided else "C")
+    return types.Array(_SCALARS[element], dimensions, "A" if strided else "C", readonly=readonly)
 
 
 def _kind(returned: Any) -> Any:
@@ -142,9 +138,14 @@ def _kind(returned: Any) -> Any:
     if returned == types.none:
         return None
     if isinstance(returned, _TUPLE):
-        kinds = tuple(_kind(each) for each in returned)
-        return _UNKNOWN if _UNKNOWN in kinds or len(kinds) > RESULTS else kinds
+        return tuple(_kind(each) for each in returned)
     return next((name for name, known in _SCALARS.items() if known == returned), _UNKNOWN)
+
+
+def _words(returns: Any) -> list[Any]:
+    if isinstance(returns, tuple):
+        return [word for each in returns for word in _words(each)]
+    return [returns]
 
 
 def _adapter(dispatcher: Any, kinds: Any, returns: Any) -> Any:
@@ -171,21 +172,22 @@ def _expression(kind: Any, words: Iterator[int], known: dict[str, Any]) -> str:
     if isinstance(kind, tuple):
         return "(" + "".join(f"{_expression(each, words, known)}, " for each in kind) + ")"
     word = next(words)
-    element, dimensions, strided = _array(kind)
+    element, dimensions, strided, readonly = _array(kind)
     if not dimensions:
         known[f"as_{kind}"] = _SCALARS[kind]
         return f"as_{kind}({'floats' if kind[0] == 'f' else 'words'}[{word}])"
-    name = f"at_{element}_{dimensions}_{'strided' * strided}"
-    known[name] = arrays_at(_SCALARS[element], np.dtype(element).itemsize, dimensions, strided=strided)
+    name = "at_" + kind.replace("[", "_").replace("]", "_")
+    size = np.dtype(element).itemsize
+    known[name] = arrays_at(_SCALARS[element], size, dimensions, strided=strided, readonly=readonly)
     shape = "".join(f"np.int64(words[{next(words)}]), " for _ in range(dimensions * (1 + strided)))
     return f"{name}(words[{word}], ({shape}))"
 
 
-def _array(kind: str) -> tuple[str, int, bool]:
-    """Take a kind apart: its element, dimensions (0 for a number), and whether strides follow."""
+def _array(kind: str) -> tuple[str, int, bool, bool]:
+    """Take a kind apart: element, dimensions (0: a number), whether strides follow, whether it is read-only."""
     element, _, rest = kind.partition("[")
-    dimensions, _, layout = rest.partition("]")
-    return element, int(dimensions or 0), bool(layout)
+    dimensions, _, how = rest.partition("]")
+    return element, int(dimensions or 0), "strided" in how, "readonly" in how
 
 
 def _stores(found: str, kind: Any, places: Iterator[int]) -> list[str]:
@@ -212,10 +214,14 @@ def _alone(adapter: Any, machine: Any, returns: str) -> Any:
 
 
 def _resolves(module: Any) -> bool:
-    """Whether the system has what the module does not."""
+    """Whether the system has what the module has not, and no address of this process is in it."""
     ours = ctypes.CDLL(None)
-    wanted = [each.name for each in (*module.functions, *module.global_variables) if each.is_declaration]
-    return all(name.startswith("llvm.") or hasattr(ours, name) for name in wanted)
+    for each in (*module.functions, *module.global_variables):
+        if each.name.startswith("numba.dynamic.globals"):  # an array that was too large to be copied in
+            return False
+        if each.is_declaration and not each.name.startswith("llvm.") and not hasattr(ours, each.name):
+            return False
+    return True
 
 
 def _write(code: bytes, path: Path) -> None:
@@ -227,8 +233,11 @@ def _write(code: bytes, path: Path) -> None:
         subprocess.run(command, check=True, capture_output=True)  # noqa: S603  (our own files)
         content = made.read_bytes()
     writing = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-    writing.write_bytes(content + digest_of(content))
-    writing.replace(path)
+    try:
+        writing.write_bytes(content + digest_of(content))
+        writing.replace(path)
+    finally:
+        writing.unlink(missing_ok=True)
     if path.parent.name != "__pycache__":  # a folder for several sources
         return
     name, source, _ = path.name.rsplit("-", 2)

@@ -1,8 +1,9 @@
 """How a loop is compiled.
 
-Numba keeps compiled code beside the source (or in the user's cache folder where that one cannot be
-written) and looks only at the time stamp of the file that the function stands in. A helper in another
-file could change without its callers being compiled anew: so a kernel calls only kernels of its own file.
+Numba keeps compiled code beside the source (or in the user's cache folder where that one cannot be written) and
+looks only at the time stamp of the file that the function stands in. Here it also looks at what that file says,
+and at the modules of the same package whose constants it imports. A kernel of another file could change all
+the same without its callers being compiled anew: so a kernel calls only kernels of its own file.
 
 **What is on disk is never trusted to be whole.** Numba itself numbers the files of a kernel, and writes the
 index before the code: a process that is killed in between leaves an index of today that names code of
@@ -31,6 +32,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lake.native import source_of, stamp
+
 _collects = gc.isenabled()
 gc.disable()  # what an import makes is no garbage, and the collector would go through it again and again
 try:
@@ -44,26 +47,27 @@ __all__ = ["Turn", "arrays_at", "kernel", "sources", "values_at"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 sources: dict[str, bytes] = {}
-"""Of each module with kernels, the text that it was imported from: another one may lie there by now."""
+"""Of each module with kernels, what it was imported from (:func:`lake.native.source_of`): that may change."""
 
 _PATIENCE = 120.0  # seconds: no kernel takes that long, but a process may be stopped in the middle
 
 
 def kernel(function: F) -> F:
     """Compile on first use, free of the interpreter lock, and keep the result on disk where that can be."""
-    if function.__module__ not in sources:
-        with suppress(OSError):
-            sources[function.__module__] = Path(function.__code__.co_filename).read_bytes()
+    module = function.__module__
+    if module not in sources:
+        with suppress(OSError, ImportError, ValueError):
+            sources[module] = source_of(module, Path(function.__code__.co_filename))
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         compiled: F = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no folder at all that it may write
         return numba.njit(**options)(function)  # type: ignore[no-any-return]
-    _keep_safely(compiled)
+    _keep_safely(compiled, stamp(sources.get(module, b"")))
     return compiled
 
 
-def _keep_safely(dispatcher: Any) -> None:
+def _keep_safely(dispatcher: Any, source: str) -> None:
     """Let a kernel's cache load without what only the compiler needs, and survive whatever is on disk.
 
     Numba's ``Cache.load_overload`` is the two steps of ``lightly`` after ``target_context.refresh()``. Where
@@ -74,6 +78,7 @@ def _keep_safely(dispatcher: Any) -> None:
         from numba.core.runtime.nrt import rtsys
 
         file, initialize = cache._cache_file, rtsys.initialize  # noqa: SLF001  (numba has no other way in)
+        file._source_stamp = (file._source_stamp, source)  # noqa: SLF001  (Numba looks at one file, and at its time)
         found, load, save = cache.load_overload, cache._load_overload, cache.save_overload  # noqa: SLF001
         file.save, turn = _saving(file), Turn(Path(file._index_path).with_suffix(".turn"))  # noqa: SLF001
     except (ImportError, AttributeError):
@@ -196,7 +201,9 @@ def values_at(element: Any, bytes_each: int) -> Any:
     return _view(types.Array(element, 1, "C"), bytes_each, types.int64)
 
 
-def arrays_at(element: Any, bytes_each: int, dimensions: int, *, strided: bool = False) -> Any:
+def arrays_at(
+    element: Any, bytes_each: int, dimensions: int, *, strided: bool = False, readonly: bool = False
+) -> Any:
     """Make ``f(address, shape)``: as :func:`values_at`, with any number of dimensions.
 
     Args:
@@ -204,10 +211,11 @@ def arrays_at(element: Any, bytes_each: int, dimensions: int, *, strided: bool =
         bytes_each: its size.
         dimensions: how many.
         strided: ``shape`` is followed, in the same tuple, by the bytes from one to the next in each dimension.
+        readonly: nothing that writes into it compiles.
     """
     from numba import types
 
-    view = types.Array(element, dimensions, "A" if strided else "C")
+    view = types.Array(element, dimensions, "A" if strided else "C", readonly=readonly)
     shaped: Any = types.UniTuple
     return _view(view, bytes_each, shaped(types.int64, dimensions * (1 + strided)))
 

@@ -41,6 +41,30 @@ def nothing(out):
 def array(n):
     return np.arange(n)
 
+LARGE = np.arange(300_000)
+
+@kernel
+def of_large(n):
+    return LARGE[n]
+
+@kernel
+def nested(n):
+    return ((n, n, n, n, n, n), (n, n, n, n, n, n), (n, n, n, n, n, n))
+
+@kernel
+def with_default(n, more=3):
+    return n + more
+
+@kernel
+def refuses(n):
+    if n > 2:
+        raise ValueError("more than two")
+    return np.empty(n, np.uint8).size
+
+@kernel
+def unequal(a, b):
+    a[:] = b
+
 @kernel
 def much(n):
     room = np.empty(n, np.uint8)
@@ -166,6 +190,22 @@ Path({str(unlinked / "m.py")!r}).write_text({SOURCE.format(factor=10)!r})
     assert run(unlinked, first=changed) == TOLD  # by the code that it has
     assert not libraries(unlinked)
     assert run(unlinked).startswith("340.0 340.0 1040.0")
+    back = changed.replace(repr(SOURCE.format(factor=10)), repr(SOURCE.format(factor=1)))
+    assert run(unlinked, first=f"import m\n{back}").startswith("340.0")
+
+
+def test_a_constant_of_another_module_of_the_package_is_part_of_the_source(tmp_path: Path) -> None:
+    package = tmp_path / "p"
+    package.mkdir()
+    (package / "constants.py").write_text("LIMIT = 5\n")
+    (package / "m.py").write_text(
+        "from lake.jit import kernel\nfrom p.constants import LIMIT\n\n"
+        "@kernel\ndef limit(a):\n    return a + LIMIT\n"
+    )
+    code = "print(kernels('p.m').limit(1), __import__('p.m').m.limit(1))"
+    assert run(tmp_path, code) == "6 6"
+    (package / "constants.py").write_text("LIMIT = 500\n")
+    assert run(tmp_path, code) == "501 501"
 
 
 def test_settings_of_numba_are_other_code(module: Path) -> None:
@@ -189,7 +229,8 @@ def full(*given):
 pathlib.Path.write_bytes = full
 """
     assert run(unlinked, first=full) == TOLD
-    assert not libraries(unlinked)
+    kept = {path.suffix for path in (unlinked / "__pycache__").iterdir()}
+    assert kept <= {".nbi", ".nbc", ".pyc"}  # no half of a library
 
 
 def test_of_two_that_begin_at_once_one_links(unlinked: Path) -> None:
@@ -218,6 +259,56 @@ print(m.nothing(odd), odd)
 """
     assert run(unlinked, code) == run(unlinked, code) == "[0 1 2] 2\nNone [1.+0.j 0.+0.j]\nNone [1 0]"
     assert not libraries(unlinked)
+
+
+def test_what_would_not_be_right_in_another_process_is_left_to_numba(unlinked: Path) -> None:
+    code = """
+import warnings
+warnings.simplefilter("ignore")
+print(m.of_large(299_999), m.nested(2), m.with_default(1))
+"""
+    told = "299999 ((2, 2, 2, 2, 2, 2), (2, 2, 2, 2, 2, 2), (2, 2, 2, 2, 2, 2)) 4"
+    assert run(unlinked, code) == run(unlinked, code) == told
+    assert not libraries(unlinked)
+
+
+def test_what_numba_refuses_is_refused(module: Path) -> None:
+    code = """
+def told(call, *given):
+    try:
+        print(call(*given))
+    except Exception as error:
+        print(type(error).__name__, str(error).split("\\n")[0])
+told(m.refuses, 3)
+told(m.refuses, -1)
+told(m.refuses, 2**64 + 1)
+told(m.unequal, np.zeros(2), np.zeros(3))
+given = bytes(8)
+told(m.nothing, np.frombuffer(given, np.int64))
+told(m.nothing, np.ma.zeros(2))
+told(m.nothing, np.timedelta64(1, "D"))
+told(m.no_such, 1)
+print(given)
+"""
+    first, then = run(module, code).splitlines(), run(module, code).splitlines()
+    assert first[:2] == ["ValueError more than two", "ValueError negative dimensions not allowed"]
+    assert {line.split()[0] for line in (first.pop(2), then.pop(2))} <= {"OverflowError", "TypingError"}
+    assert "NUMBA_DISABLE_JIT=1" in first[2]
+    assert [line.split()[0] for line in first[3:6]] == ["TypingError", "NumbaTypeError", "TypingError"]
+    assert first[6].startswith("AttributeError")
+    assert first[7] == repr(bytes(8))
+    assert then == first
+
+
+def test_jit_that_is_disabled_in_another_way(unlinked: Path) -> None:
+    disabled = "import numba; numba.config.DISABLE_JIT = True"
+    assert run(unlinked, "print(m.much(100))", disabled) == "0"
+    assert not libraries(unlinked)
+
+
+def test_a_kernel_can_be_pickled(module: Path) -> None:
+    code = "import pickle; m.much(1); print(pickle.loads(pickle.dumps(m.much))(100))"
+    assert run(module, code + "\n" + NUMBA) == "0\nFalse"
 
 
 def test_a_runtime_of_another_kind_is_left_alone(unlinked: Path) -> None:
