@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler to link with")
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """
