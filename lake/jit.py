@@ -32,7 +32,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lake.native import source_of, stamp
+from lake.native import source_of, sources, stamp
 
 _collects = gc.isenabled()
 gc.disable()  # what an import makes is no garbage, and the collector would go through it again and again
@@ -42,12 +42,9 @@ finally:
     if _collects:
         gc.enable()
 
-__all__ = ["Turn", "arrays_at", "kernel", "sources", "values_at"]
+__all__ = ["Turn", "arrays_at", "kernel", "values_at"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-sources: dict[str, bytes] = {}
-"""Of each module with kernels, what it was imported from (:func:`lake.native.source_of`): that may change."""
 
 _PATIENCE = 120.0  # seconds: no kernel takes that long, but a process may be stopped in the middle
 

@@ -28,7 +28,6 @@ import platform
 import re
 import shutil
 import struct
-import sys
 from ast import literal_eval
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -41,11 +40,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["RESULTS", "Kernel", "digest_of", "is_whole", "kernels", "source_of", "stamp"]
+__all__ = ["RESULTS", "Kernel", "digest_of", "is_whole", "kernels", "source_of", "sources", "stamp"]
 
 Kind = Any
 """``i8`` and the like; ``u4[2]`` for an array of so many dimensions, ``u4[2]strided`` for one that is not in C
 order, a trailing ``readonly`` for one that must not be written; or a tuple of kinds."""
+
+sources: dict[str, bytes] = {}
+"""Of each module with kernels that was imported, what it was made from (:func:`source_of`): that may change."""
 
 RESULTS = 16
 """Words that are left for what a kernel gives back."""
@@ -128,8 +130,7 @@ def _differs(module: str, path: Path) -> bool:
 
     Then what was imported is run, and nothing is kept under the name of the new source.
     """
-    jit = sys.modules.get("lake.jit")
-    imported = jit.sources.get(module) if jit else None
+    imported = sources.get(module)
     return imported is not None and f"-{stamp(imported)}-" not in path.name
 
 

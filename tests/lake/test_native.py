@@ -135,6 +135,11 @@ def test_a_library_is_run_without_numba(module: Path) -> None:
     assert run(module, ASK + NUMBA) == f"{TOLD}\nFalse"
 
 
+def test_a_library_is_run_while_another_thread_imports_the_compiler(module: Path) -> None:
+    halfway = "import sys, types; sys.modules['lake.jit'] = types.ModuleType('lake.jit')"
+    assert run(module, first=halfway) == TOLD
+
+
 def test_numba_gives_the_same(module: Path) -> None:
     assert run(module, "import m\n" + ASK) == TOLD
 
