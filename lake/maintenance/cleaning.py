@@ -31,6 +31,8 @@ SAFE_HOURS = 1.0
 
 _HALF_OF_DELTA = re.compile(r"(?:\d{20}\.(?:json|checkpoint\.parquet)|_last_checkpoint)#\d+")
 _FRESH = 30.0  # seconds for which it is known what is needed
+# By how many seconds the stamp of a file may lag behind the clock: kernels tick, object stores cut to seconds.
+_TICK, _OBJECT_TICK = 0.02, 1.0
 
 
 def vacuum(lake: Lake, table: str, keep_hours: float = 168.0) -> list[str]:
@@ -65,8 +67,12 @@ def cutoff_of(lake: Lake, keep_hours: float) -> float:
     So a run keeps what it has found of a killed one, as well as what it stages. What comes later is younger:
     the answer holds for as long as one likes.
     """
+    now = time.time()
+    # A run that begins after the look below is not in it: its files must be stamped later than `now`.
+    if keep_hours < SAFE_HOURS:
+        time.sleep(_TICK if lake.storage.local else _OBJECT_TICK)
     began = [since for name, since in locks.holders(lake.storage) if name != LOCK]
-    return min([time.time(), *began]) - keep_hours * 3600
+    return min([now, *began]) - keep_hours * 3600
 
 
 def check_age(keep_hours: float, *, force: bool) -> None:

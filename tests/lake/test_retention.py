@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from lake.maintenance.cleaning import delete, homeless, useless
 from lake.maintenance.compaction import groups
 from lake.maintenance.dropping import drop, droppable
 from lake.maintenance.logs import checkpoint, expired, log_of
+from lake.storage import Storage
 
 SCHEMA = pa.schema([("x", pa.int64())])
 OLD = 3 * 168 * 3600
@@ -322,6 +324,29 @@ def test_what_a_run_that_is_at_work_has_staged_stays_however_old(lake: Lake) -> 
         holder.communicate()
     assert locks.holders(lake.storage) == []  # it died with the lock's file full
     assert vacuum(lake, "t", keep_hours=0) == ["t/staged.parquet"]
+
+
+def test_a_run_that_begins_right_after_the_look_for_runs_keeps_its_files(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(lake, "p", 1)
+    look = locks.holders
+    for n in range(20):  # the kernel's stamps of files lag behind the clock by what is left of a tick
+        with ExitStack() as run:
+            half = []
+
+            def begin(
+                storage: Storage, run: ExitStack = run, half: list[str] = half, n: int = n
+            ) -> list[tuple[str, float]]:
+                found = look(storage)
+                run.enter_context(lake.lock(f"run-{n}"))
+                half.append(run.enter_context(lake.storage.staging(f"t/part-{n}.parquet")))
+                return found
+
+            with monkeypatch.context() as patch:
+                patch.setattr(locks, "holders", begin)
+                vacuum(lake, "t", keep_hours=0)
+            assert Path(half[0]).exists()
 
 
 HOLDER = """
