@@ -132,6 +132,8 @@ def rank(table: pa.Table, keep: Sequence[str]) -> npt.NDArray[np.int64]:
     rows = pc.sort_indices(table, sort_keys=order).to_numpy()  # nulls and NaN last
     # Ids of 32 characters are, from 67 million on, more than 32-bit offsets reach.
     coded = pc.dictionary_encode(table.column("_id").cast(pa.large_string()))  # one dictionary for all chunks
+    if all(len(chunk.dictionary) == table.num_rows for chunk in coded.chunks):
+        return np.asarray(rows, np.int64)  # no id twice
     ids = np.concatenate([np.empty(0, np.int32), *(chunk.indices.to_numpy() for chunk in coded.chunks)])
     _, first = np.unique(ids[rows], return_index=True)
     return np.asarray(rows[np.sort(first)], np.int64)

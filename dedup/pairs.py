@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lake.native import kernels
 
-__all__ = ["MOST", "Candidates", "banded", "touched"]
+__all__ = ["MOST", "Candidates", "banded", "renumbered", "touched"]
 
 _pair_kernels = kernels("dedup._pair_kernels")
 
@@ -26,6 +26,8 @@ MOST = 32
 """Rows of a bucket that are paired with all of it."""
 
 _BITS = 1 << 16  # the fewest bits of the sieve in `touched`; 64 a new key, so that 1 in 64 passes by chance
+
+_SPARSE = 32  # rows for each pair, from which sorting the pairs is quicker than going through the rows
 
 Keys = Callable[[int], tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]]
 """Of a band: the keys, and the rows that have them; a row without a key is compared with none."""
@@ -39,6 +41,33 @@ class Candidates(NamedTuple):
     right: npt.NDArray[np.int32]
     largest: int
     """The number of rows in the largest bucket."""
+
+
+def renumbered(
+    left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], count: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Number the rows of some pairs anew, in their order and without gaps.
+
+    >>> left, right = np.array([5, 2], np.int32), np.array([7, 7], np.int32)
+    >>> [each.tolist() for each in renumbered(left, right, count=10)]
+    [[2, 5, 7], [1, 0], [2, 2]]
+
+    Args:
+        left: rows, from 0 on.
+        right: the others.
+        count: how many rows there are in all.
+
+    Returns:
+        The rows that occur, ascending; the pairs as places in them.
+    """
+    if count <= _SPARSE * len(left):
+        occurs = np.zeros(count, np.bool_)
+        occurs[left] = occurs[right] = True
+        place = np.cumsum(occurs, dtype=np.int32) - np.int32(1)
+        return np.flatnonzero(occurs), place[left], place[right]
+    used = np.unique(np.concatenate([left, right])).astype(np.int64)
+    x, y = (np.searchsorted(used, side).astype(np.int32) for side in (left, right))
+    return used, x, y
 
 
 def banded(

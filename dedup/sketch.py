@@ -123,7 +123,8 @@ def band_columns(keys: npt.NDArray[np.uint64], valid: npt.NDArray[np.bool_]) -> 
         keys: uint64 of shape (bands, n).
         valid: False for a row that is compared with none; shape (n,).
     """
-    return {BAND.format(band): pa.array(key.view(np.int64), mask=~valid) for band, key in enumerate(keys)}
+    mask = None if valid.all() else ~valid  # without one nothing is copied
+    return {BAND.format(band): pa.array(key.view(np.int64), mask=mask) for band, key in enumerate(keys)}
 
 
 def addresses(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint64], Rows]:

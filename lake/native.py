@@ -6,7 +6,7 @@ a kernel becomes a shared library, which the system loads in a millisecond::
 
     _kernels = kernels("dedup.text._kernels")  # imports nothing
 
-    _kernels.band_keys(signatures, 0, 8, out)  # loads a library; the module is imported only to make one
+    _kernels.band_keys(signatures, 8, out)  # loads a library; the module is imported only to make one
 
 The code is that of Numba's own LLVM module for the same types, with a function around it that takes its
 arguments from a list of words. **Whatever cannot be had falls back to Numba**: no linker, a folder that cannot

@@ -17,7 +17,7 @@ from dedup.image import near
 from dedup.image.decoding import decoded
 from dedup.keep import Keep
 from dedup.match import Match
-from dedup.pairs import MOST
+from dedup.pairs import MOST, renumbered
 from dedup.select import Edges
 from dedup.sketch import BAND, Corpus
 from lake.native import kernels
@@ -165,9 +165,8 @@ class PHash(Match):
         self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
     ) -> Edges:
         """See :meth:`dedup.match.Match.verify`."""
-        used = np.unique(np.concatenate([left, right])).astype(np.int64)
+        used, x, y = renumbered(left, right, len(corpus))
         [(places, _)], held = corpus.wide(used, "thumbnail")
-        x, y = (np.searchsorted(used, side) for side in (left, right))
         hashes, turns = self._hashes(corpus)[used], np.array(self.turns, np.int64)
         exact, apart = np.empty(len(left), np.float64), np.empty(len(left), np.int64)
         how = (turns, self.radius, _REACH if self.crops else 0, float(self.threshold))

@@ -16,6 +16,7 @@ from dedup.image.decoding import decoded
 from dedup.image.hashes import Image
 from dedup.keep import Keep
 from dedup.match import Match
+from dedup.pairs import renumbered
 from dedup.select import Edges
 from dedup.sketch import Corpus
 from lake.native import kernels
@@ -92,9 +93,8 @@ class Pixels(Match):
         self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
     ) -> Edges:
         """See :meth:`dedup.match.Match.verify`."""
-        used = np.unique(np.concatenate([left, right])).astype(np.int64)
+        used, x, y = renumbered(left, right, len(corpus))
         [(places, _)], held = corpus.wide(used, "digest")
-        x, y = (np.searchsorted(used, side) for side in (left, right))
         same = np.empty(len(left), np.bool_)
         in_chunks(
             threads,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from dedup.text._instructions import BLOCK, matches
 from lake.jit import kernel, values_at
 
 __all__ = [
@@ -35,7 +36,6 @@ LEVELS = 256
 _SPREAD = np.uint32(0x9E3779B1)  # odd, 2**32 / golden ratio: multiplying by it moves entropy to the top bits
 _FEW = 128  # up to this many rows each number is a level of its own
 _LONG = 16  # a shorter list is read faster than it is searched
-_TAKE = 8  # hashes that are compared at once: similar sets have long equal stretches
 
 
 _hashes_at = values_at(types.uint32, 4)
@@ -273,29 +273,21 @@ def _common(x: Any, y: Any, need: Any) -> Any:
     """Count the common hashes of two sorted sets, or give -1 once they cannot be ``need`` any more."""
     nx, ny = x.size, y.size
     i, j, common = np.int64(0), np.int64(0), np.int64(0)
-    while i < nx and j < ny:
-        steps = min(nx - i, ny - j)
-        if common + steps < need:
+    at_x, at_y = np.uint64(x.ctypes.data), np.uint64(y.ctypes.data)
+    while i + BLOCK <= nx and j + BLOCK <= ny:  # the block that ends lower has met all that could equal it
+        if common + min(nx - i, ny - j) < need:
             return np.int64(-1)
-        if steps < _TAKE:
-            common += np.int64(x[i] == y[j])
-            step_x, step_y = np.int64(x[i] <= y[j]), np.int64(y[j] <= x[i])
-            i += step_x
-            j += step_y
-            continue
-        differ = np.uint32(0)
-        for k in range(_TAKE):
-            differ |= x[i + k] ^ y[j + k]
-        if differ == 0:
-            i += _TAKE
-            j += _TAKE
-            common += _TAKE
-            continue
-        for _ in range(_TAKE):  # neither side can run out within these
-            u, v = x[i], y[j]
-            common += np.int64(u == v)
-            i += np.int64(u <= v)
-            j += np.int64(v <= u)
+        common += np.int64(matches(at_x + np.uint64(4 * i), at_y + np.uint64(4 * j)))
+        u, v = x[i + BLOCK - 1], y[j + BLOCK - 1]
+        i += BLOCK * np.int64(u <= v)
+        j += BLOCK * np.int64(v <= u)
+    while i < nx and j < ny:
+        if common + min(nx - i, ny - j) < need:
+            return np.int64(-1)
+        u, v = x[i], y[j]
+        common += np.int64(u == v)
+        i += np.int64(u <= v)
+        j += np.int64(v <= u)
     return common
 
 

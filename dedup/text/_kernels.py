@@ -11,8 +11,8 @@ A document goes through in chunks that stay in the first-level cache, each in fo
 3. *hash*: the tokens, and the polynomial that rolls over them.
 4. *lower*: the signature, 32 permutations at a time, in registers.
 
-The vector code is LLVM's, written out: it does not hang on what the optimiser finds in a loop, and runs on
-any processor. Addresses are of arrays that the caller holds.
+The vector code is LLVM's, written out: see :mod:`dedup.text._instructions`. Addresses are of arrays that the
+caller holds.
 """
 
 # ruff: noqa: PLR0917  a kernel takes arrays by position: numba has no keyword-only arguments
@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
+from dedup.text._instructions import instruction, pointer, same
 from lake.jit import kernel
 
 __all__ = ["band_keys", "characters", "sign_batch", "sketch_batch", "sort_batch"]
@@ -71,44 +71,21 @@ _BYTES = ir.VectorType(_I8, 64)
 _WORDS = ir.VectorType(_I32, _LANES)
 
 
-def _same(vector: ir.VectorType, value: int) -> ir.Constant:
-    return ir.Constant(vector, [value] * vector.count)
-
-
-def _at(builder: Any, address: Any, what: Any) -> Any:
-    return builder.inttoptr(address, what.as_pointer())
-
-
-def _instruction(result: Any, count: int, generate: Callable[..., Any]) -> Any:
-    """Make a function of ``count`` uint64 that a kernel can call from a piece of LLVM code."""
-    signature = result(*[types.uint64] * count)
-
-    def code(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        found = generate(builder, *arguments)
-        return context.get_dummy_value() if found is None else found
-
-    if count == 1:
-        return intrinsic(lambda _context, _a: (signature, code))
-    if count == 2:
-        return intrinsic(lambda _context, _a, _b: (signature, code))
-    return intrinsic(lambda _context, _a, _b, _c, _d, _e: (signature, code))
-
-
 def _fold_ascii(builder: Any, source: Any, target: Any) -> Any:
     """Copy 64 bytes, letters folded, zero for what separates; give the bits of those that are not ASCII."""
-    text = builder.load(_at(builder, source, _BYTES), align=1)
-    upper = builder.icmp_unsigned("<", builder.sub(text, _same(_BYTES, 65)), _same(_BYTES, 26))
-    text_low = builder.select(upper, builder.or_(text, _same(_BYTES, 32)), text)
-    letter = builder.icmp_unsigned("<", builder.sub(text_low, _same(_BYTES, 97)), _same(_BYTES, 26))
-    digit = builder.icmp_unsigned("<", builder.sub(text, _same(_BYTES, 48)), _same(_BYTES, 10))
-    folded = builder.select(builder.or_(letter, digit), text_low, _same(_BYTES, 0))
-    builder.store(folded, _at(builder, target, _BYTES), align=1)
-    return builder.bitcast(builder.icmp_signed("<", text, _same(_BYTES, 0)), _I64)
+    text = builder.load(pointer(builder, source, _BYTES), align=1)
+    upper = builder.icmp_unsigned("<", builder.sub(text, same(_BYTES, 65)), same(_BYTES, 26))
+    text_low = builder.select(upper, builder.or_(text, same(_BYTES, 32)), text)
+    letter = builder.icmp_unsigned("<", builder.sub(text_low, same(_BYTES, 97)), same(_BYTES, 26))
+    digit = builder.icmp_unsigned("<", builder.sub(text, same(_BYTES, 48)), same(_BYTES, 10))
+    folded = builder.select(builder.or_(letter, digit), text_low, same(_BYTES, 0))
+    builder.store(folded, pointer(builder, target, _BYTES), align=1)
+    return builder.bitcast(builder.icmp_signed("<", text, same(_BYTES, 0)), _I64)
 
 
 def _mark_nonzero(builder: Any, source: Any) -> Any:
-    text = builder.load(_at(builder, source, _BYTES), align=1)
-    return builder.bitcast(builder.icmp_unsigned("!=", text, _same(_BYTES, 0)), _I64)
+    text = builder.load(pointer(builder, source, _BYTES), align=1)
+    return builder.bitcast(builder.icmp_unsigned("!=", text, same(_BYTES, 0)), _I64)
 
 
 def _multiply(builder: Any, x: Any, y: Any) -> Any:
@@ -120,9 +97,10 @@ def _multiply(builder: Any, x: Any, y: Any) -> Any:
 
 def _lower_lanes(builder: Any, hashes: Any, count: Any, a: Any, b: Any, signature: Any) -> None:
     """Lower _LANES values of a signature by ``count`` hashes, at least one: min of a * h + b."""
-    place = _at(builder, signature, _WORDS)
+    place = pointer(builder, signature, _WORDS)
     first, factor, shift = (
-        builder.load(pointer, align=4) for pointer in (place, _at(builder, a, _WORDS), _at(builder, b, _WORDS))
+        builder.load(each, align=4)
+        for each in (place, pointer(builder, a, _WORDS), pointer(builder, b, _WORDS))
     )
     start = builder.block
     loop, done = builder.append_basic_block("hashes"), builder.append_basic_block("lowered")
@@ -132,7 +110,7 @@ def _lower_lanes(builder: Any, hashes: Any, count: Any, a: Any, b: Any, signatur
     index.add_incoming(ir.Constant(_I64, 0), start)
     least.add_incoming(first, start)
     here = builder.add(hashes, builder.shl(index, ir.Constant(_I64, 2)))
-    one = builder.load(_at(builder, here, _I32), align=4)
+    one = builder.load(pointer(builder, here, _I32), align=4)
     lane = builder.insert_element(ir.Constant(_WORDS, ir.Undefined), one, ir.Constant(_I32, 0))
     zero = ir.Constant(ir.VectorType(_I32, _LANES), [0] * _LANES)
     every = builder.shuffle_vector(lane, ir.Constant(_WORDS, ir.Undefined), zero)
@@ -148,7 +126,7 @@ def _lower_lanes(builder: Any, hashes: Any, count: Any, a: Any, b: Any, signatur
 
 def _load(what: Any) -> Callable[..., Any]:
     def generate(builder: Any, address: Any) -> Any:
-        found = builder.load(_at(builder, address, what), align=1)
+        found = builder.load(pointer(builder, address, what), align=1)
         return builder.zext(found, _I64) if what is not _I64 else found
 
     return generate
@@ -157,28 +135,28 @@ def _load(what: Any) -> Callable[..., Any]:
 def _store(what: Any) -> Callable[..., Any]:
     def generate(builder: Any, address: Any, value: Any) -> None:
         value = builder.trunc(value, what) if what is not _I64 else value
-        builder.store(value, _at(builder, address, what), align=1)
+        builder.store(value, pointer(builder, address, what), align=1)
 
     return generate
 
 
 def _count_following(builder: Any, source: Any) -> Any:
     """Count the bytes of 64 that begin no character: 10xxxxxx."""
-    text = builder.load(_at(builder, source, _BYTES), align=1)
-    return builder.ctpop(builder.bitcast(builder.icmp_signed("<", text, _same(_BYTES, -64)), _I64))
+    text = builder.load(pointer(builder, source, _BYTES), align=1)
+    return builder.ctpop(builder.bitcast(builder.icmp_signed("<", text, same(_BYTES, -64)), _I64))
 
 
-_following = _instruction(types.uint64, 1, _count_following)
-_fold_block = _instruction(types.uint64, 2, _fold_ascii)
-_nonzero = _instruction(types.uint64, 1, _mark_nonzero)
-_mix128 = _instruction(types.uint64, 2, _multiply)
-_lower = _instruction(types.void, 5, _lower_lanes)
-_first_bit = _instruction(types.uint64, 1, lambda builder, x: builder.cttz(x, ir.Constant(ir.IntType(1), 0)))
-_bits = _instruction(types.uint64, 1, lambda builder, x: builder.ctpop(x))
-_load8, _load64 = (_instruction(types.uint64, 1, _load(what)) for what in (_I8, _I64))
-_store8, _store32, _store64 = (_instruction(types.void, 2, _store(what)) for what in (_I8, _I32, _I64))
-_clear64 = _instruction(
-    types.void, 1, lambda builder, at: builder.store(_same(_BYTES, 0), _at(builder, at, _BYTES), align=1)
+_following = instruction(types.uint64, 1, _count_following)
+_fold_block = instruction(types.uint64, 2, _fold_ascii)
+_nonzero = instruction(types.uint64, 1, _mark_nonzero)
+_mix128 = instruction(types.uint64, 2, _multiply)
+_lower = instruction(types.void, 5, _lower_lanes)
+_first_bit = instruction(types.uint64, 1, lambda builder, x: builder.cttz(x, ir.Constant(ir.IntType(1), 0)))
+_bits = instruction(types.uint64, 1, lambda builder, x: builder.ctpop(x))
+_load8, _load64 = (instruction(types.uint64, 1, _load(what)) for what in (_I8, _I64))
+_store8, _store32, _store64 = (instruction(types.void, 2, _store(what)) for what in (_I8, _I32, _I64))
+_clear64 = instruction(
+    types.void, 1, lambda builder, at: builder.store(same(_BYTES, 0), pointer(builder, at, _BYTES), align=1)
 )
 
 
@@ -676,10 +654,12 @@ def sort_batch(hashes: Any, offsets: Any, rows: Any, sets: Any, ends: Any) -> No
 
 
 @kernel
-def band_keys(signatures: Any, first: Any, rows: Any, out: Any) -> None:
-    """One 64-bit key of the ``rows`` signature values from ``first`` on, for every signature."""
+def band_keys(signatures: Any, rows: Any, out: Any) -> None:
+    """One 64-bit key of each band of ``rows`` values, for every signature; shape (bands, signatures)."""
     for i in range(signatures.shape[0]):
-        h = np.uint64(first) * _BASE
-        for k in range(rows):
-            h = _mix64(h ^ np.uint64(signatures[i, first + k])) + _BASE
-        out[i] = h
+        for band in range(out.shape[0]):  # of one signature: they do not wait for each other
+            first = band * rows
+            h = np.uint64(first) * _BASE
+            for k in range(rows):
+                h = _mix64(h ^ np.uint64(signatures[i, first + k])) + _BASE
+            out[band, i] = h

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from dedup.text._instructions import BLOCK, matches
 from lake.jit import kernel, values_at
 
 __all__ = ["agreement", "jaccard", "verify"]
@@ -25,15 +26,19 @@ def jaccard(x: Any, y: Any, threshold: Any) -> Any:
     # |x & y| >= t |x | y|  <=>  |x & y| >= t (nx + ny) / (1 + t); one less guards against rounding
     need = np.int64(threshold * (nx + ny) / (1.0 + threshold)) - 1
     i, j, common = np.int64(0), np.int64(0), np.int64(0)
-    while i < nx and j < ny:
-        steps = min(nx - i, ny - j)
-        if common + steps < need:
+    at_x, at_y = np.uint64(x.ctypes.data), np.uint64(y.ctypes.data)
+    while i + BLOCK <= nx and j + BLOCK <= ny:  # the block that ends lower has met all that could equal it
+        if common + min(nx - i, ny - j) < need:
             return -1.0
-        for _ in range(min(64, steps)):  # neither side can run out within these
-            u, v = x[i], y[j]
-            common += np.int64(u == v)
-            i += np.int64(u <= v)
-            j += np.int64(v <= u)
+        common += np.int64(matches(at_x + np.uint64(4 * i), at_y + np.uint64(4 * j)))
+        u, v = x[i + BLOCK - 1], y[j + BLOCK - 1]
+        i += BLOCK * np.int64(u <= v)
+        j += BLOCK * np.int64(v <= u)
+    while i < nx and j < ny and common + min(nx - i, ny - j) >= need:
+        u, v = x[i], y[j]
+        common += np.int64(u == v)
+        i += np.int64(u <= v)
+        j += np.int64(v <= u)
     similarity = common / (nx + ny - common)
     return similarity if similarity >= threshold else -1.0
 

@@ -45,23 +45,23 @@ def choose(threshold: float, num_perm: int = 128) -> tuple[int, int]:
     return num_perm, 1
 
 
-def keys(signatures: npt.NDArray[np.uint32], band: int, rows: int) -> npt.NDArray[np.uint64]:
-    """Hash one band of every signature: uint64, shape (n,).
+def keys(signatures: npt.NDArray[np.uint32], bands: int, rows: int) -> npt.NDArray[np.uint64]:
+    """Hash the bands of every signature: uint64, shape (bands, n).
 
-    >>> keys(np.zeros((2, 128), np.uint32), band=0, rows=7).tolist()[0] != 0
-    True
+    >>> keys(np.zeros((2, 128), np.uint32), bands=18, rows=7).shape
+    (18, 2)
 
     Args:
         signatures: uint32, shape (n, num_perm).
-        band: which band, from 0 on.
+        bands: how many.
         rows: values in a band.
 
     Raises:
-        ValueError: the signatures have no such band.
+        ValueError: the signatures have not so many values.
     """
     width = signatures.shape[1]
-    if rows < 1 or not 0 <= band < width // rows:
-        raise ValueError(f"there is no band {band} of {rows} values in a signature of {width}")
-    out = np.empty(len(signatures), np.uint64)
-    _kernels.band_keys(signatures, band * rows, rows, out)
+    if rows < 1 or not 1 <= bands <= width // rows:
+        raise ValueError(f"a signature of {width} values has no {bands} bands of {rows}")
+    out = np.empty((bands, len(signatures)), np.uint64)
+    _kernels.band_keys(signatures, rows, out)
     return out

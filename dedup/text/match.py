@@ -15,6 +15,7 @@ from pydantic import Field
 from dedup import keep as keeping
 from dedup.keep import Keep
 from dedup.match import Match, some
+from dedup.pairs import renumbered
 from dedup.select import Edges
 from dedup.sketch import Corpus
 from dedup.text.shingle import Unit, texts
@@ -107,9 +108,8 @@ class TextMatch(Match):
         self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
     ) -> Edges:
         """See :meth:`dedup.match.Match.verify`."""
-        used = np.unique(np.concatenate([left, right])).astype(np.int64)
+        used, x, y = renumbered(left, right, len(corpus))
         [(places, sizes), *more], held = corpus.wide(used, *self.wide_columns)
-        x, y = (np.searchsorted(used, side).astype(np.int32) for side in (left, right))
         exact = np.empty(len(left), np.float64)
         in_chunks(
             threads,

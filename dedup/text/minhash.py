@@ -181,8 +181,7 @@ class MinHash(TextMatch):
         return out
 
     def _signed(self, signed: npt.NDArray[np.uint32], valid: npt.NDArray[np.bool_]) -> dict[str, pa.Array]:
-        count, rows = self.shape
-        keys = np.stack([bands.keys(signed, band, rows) for band in range(count)])
+        keys = bands.keys(signed, *self.shape)
         width = pa.binary(4 * self.num_perm)
         column = pa.Array.from_buffers(width, len(signed), [None, pa.py_buffer(signed)])
         return {"signature": column, **sketching.band_columns(keys, valid)}

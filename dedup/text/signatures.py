@@ -9,7 +9,6 @@ The share of equal values in two signatures estimates the Jaccard similarity (Br
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -32,7 +31,6 @@ _kernels = kernels("dedup.text._kernels")
 
 _NONE = np.empty(0, np.uint32)
 _LANES = 32  # of dedup.text._kernels: the permutations are filled up to a multiple
-_KEPT = 1 << 23  # hashes for which a thread keeps the room
 _MOST_UNITS = (1 << 31) - 1  # of a shingle
 _JOBS = 4  # for each thread, so that one giant does not keep the others waiting
 
@@ -169,9 +167,10 @@ def sorted_sets(
     """
     ends = np.zeros(len(rows) + 1, np.int64)
     room_for = int(np.diff(offsets)[rows].sum())
-    made = _scratch(room_for)
+    made = np.empty(room_for, np.uint32)
     _kernels.sort_batch(hashes, offsets, rows, made, ends[1:])
-    return ends, made[: ends[-1]].copy()
+    made.resize(ends[-1], refcheck=False)
+    return ends, made
 
 
 def estimate(x: npt.NDArray[np.uint32], y: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
@@ -221,19 +220,6 @@ def _once(
     return np.unique(places, return_inverse=True)
 
 
-_local = threading.local()
-
-
-def _scratch(size: int) -> npt.NDArray[np.uint32]:
-    """Give room for hashes: memory that this thread has had before, and that need not be cleared again."""
-    if size > _KEPT:
-        return np.empty(size, np.uint32)  # untouched pages cost nothing
-    found: npt.NDArray[np.uint32] = getattr(_local, "hashes", _NONE)
-    if found.size < size:
-        _local.hashes = found = np.empty(size, np.uint32)
-    return found
-
-
 class _Part(NamedTuple):
     texts: Texts
     rows: npt.NDArray[np.int64]
@@ -262,12 +248,13 @@ def _sketch(
     shape = (ngram, int(unit == "char"))
 
     def run(part: _Part) -> npt.NDArray[np.uint32]:
-        hashes = _scratch(room(part.size, len(part.rows), unit))
+        hashes = np.empty(room(part.size, len(part.rows), unit), np.uint32)
         local = ends[part.place.start + 1 : part.place.stop + 1]
         _kernels.sketch_batch(
             *part.texts, part.rows, tables(), shape, a, b, out[part.place], hashes, local, sets
         )
-        return hashes[: local[-1]].copy()
+        hashes.resize(local[-1], refcheck=False)  # gives back what it did not need, where it stands
+        return hashes
 
     parts = list(_parts(values, rows, threads))
     pieces = _run(run, [(part,) for part in parts], threads)

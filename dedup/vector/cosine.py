@@ -16,7 +16,7 @@ from dedup import sketch as sketching
 from dedup.crossed import crossed, narrow
 from dedup.keep import Keep
 from dedup.match import Match
-from dedup.pairs import Candidates
+from dedup.pairs import Candidates, renumbered
 from dedup.select import Edges
 from dedup.sketch import Corpus, Piece
 from dedup.vector import planes as hyperplanes
@@ -185,9 +185,8 @@ class Cosine(Match):
         self, corpus: Corpus, left: npt.NDArray[np.int32], right: npt.NDArray[np.int32], threads: int = 1
     ) -> Edges:
         """See :meth:`dedup.match.Match.verify`."""
-        used = np.unique(np.concatenate([left, right])).astype(np.int64)
+        used, x, y = renumbered(left, right, len(corpus))
         places, width, held = self._vectors(corpus, used)
-        x, y = (np.searchsorted(used, side).astype(np.int32) for side in (left, right))
         norms, cosine = np.empty(len(used), np.int64), np.empty(len(left), np.float64)
         _kernels.squares(places, width, norms)
         in_chunks(

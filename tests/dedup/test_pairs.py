@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dedup.pairs import Candidates, banded, touched
+from dedup.pairs import Candidates, banded, renumbered, touched
 
 
 def of(keys: npt.NDArray[np.uint64], **more: object) -> Candidates:
@@ -88,3 +88,16 @@ def test_touched_finds_the_rows_that_share_a_bucket(new: int) -> None:
     for band in keys:
         shares |= np.isin(band, band[fresh])
     assert (shares == found).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.sampled_from([1, 3, 40, 2000]))
+def test_pairs_are_renumbered_without_gaps(data: st.DataObject, count: int) -> None:
+    """Few pairs among many rows, and many among few, are numbered in different ways."""
+    row = st.integers(0, count - 1)
+    listed = data.draw(st.lists(st.tuples(row, row), max_size=60))
+    left, right = (np.array([pair[side] for pair in listed], np.int32) for side in (0, 1))
+    used, x, y = renumbered(left, right, count)
+    assert used.tolist() == sorted({row for pair in listed for row in pair})
+    assert used[x].tolist() == left.tolist()
+    assert used[y].tolist() == right.tolist()
