@@ -129,7 +129,9 @@ def rank(table: pa.Table, keep: Sequence[str]) -> npt.NDArray[np.int64]:
         order.append(
             (name if name == "_id" else _PREFIX + name, "descending" if key[0] == "-" else "ascending")
         )
-    rows = pc.sort_indices(table, sort_keys=order).to_numpy()  # nulls and NaN last
+    whole = table.combine_chunks()  # of many chunks Arrow sorts each, and merges them at half the speed
+    rows = pc.sort_indices(whole, sort_keys=order).to_numpy()  # nulls and NaN last
+    del whole
     # Ids of 32 characters are, from 67 million on, more than 32-bit offsets reach.
     coded = pc.dictionary_encode(table.column("_id").cast(pa.large_string()))  # one dictionary for all chunks
     if all(len(chunk.dictionary) == table.num_rows for chunk in coded.chunks):

@@ -4,6 +4,8 @@ Only click is imported here and in ``pipeline.verbs``: everything else waits unt
 that ``gristmill --help`` answers at once.
 """
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -258,4 +260,5 @@ for _verb in (
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The console script. SIGTERM, which schedulers send, ends it as control-C does: locks are given back."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    atexit.register(gc.freeze)  # or the collector goes through all modules once more, to free what ends anyway
     cli.main(arguments)

@@ -61,7 +61,7 @@ class Sieve:
     """
 
     def __init__(self, keys: Keys) -> None:
-        self._keys = np.unique(keys)
+        self._keys = keys if (keys[1:] > keys[:-1]).all() else np.unique(keys)
         self._bits = np.zeros(bits_for(len(keys), 64), np.uint8)
         mark(self._keys, self._bits)
 
@@ -94,7 +94,7 @@ class Ids:
             mixed = _mixed(words)
             order = np.argsort(mixed)
             if (np.diff(mixed[order]) > 0).all():  # no two ids have the same 64 bits
-                self._sieve, self._whole = Sieve(mixed), words[order]
+                self._sieve, self._whole = Sieve(mixed[order]), words[order]
 
     def find(self, column: pa.ChunkedArray) -> Rows:
         """The rows of a column of ids that hold one of the few."""

@@ -6,7 +6,7 @@ Which ones is decided by their ids alone, so that the same lake gives the same r
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ __all__ = ["Cluster", "Copy", "Example", "Family", "Samples", "Shown", "Twin", "
 MOST_TEXT = 200_000  # characters of a text that are kept for the page
 TWINS = 3  # dropped rows shown beside a kept one
 COPIES = 6  # training copies shown of a row
+_ROWS = 1 << 16  # dropped rows that are looked at together
 _BINS = 5  # of similarity, between the threshold and 1
 _BIN_ORDER = (2, 1, 3, 0, 4)  # the middle first: neither the obvious pairs nor those at the threshold
 
@@ -164,11 +165,23 @@ def _read_ledger(lake: Lake, pipeline: str, clusters: int, examples: int) -> _Le
     table = lake.table("_drops")
     if not table.exists:
         return found
-    for batch in table.scan(columns=_DROP_COLUMNS, filter=pc.field("pipeline") == pipeline):
-        rows = pa.table(batch)
+    for rows in _gathered(table.scan(columns=_DROP_COLUMNS, filter=pc.field("pipeline") == pipeline)):
         _note_places(found, rows, examples)
         _note_twins(found, rows, clusters)
     return found
+
+
+def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Join the small batches of many parts."""
+    waiting, rows = [], 0
+    for batch in batches:
+        waiting.append(batch)
+        rows += batch.num_rows
+        if rows >= _ROWS:
+            yield pa.Table.from_batches(waiting)
+            waiting, rows = [], 0
+    if waiting:
+        yield pa.Table.from_batches(waiting)
 
 
 def _note_places(found: _Ledger, rows: pa.Table, examples: int) -> None:

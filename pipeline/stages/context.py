@@ -10,6 +10,7 @@ from typing import TypeVar
 from lake.lake import Lake
 from pipeline.config.resources import Resources, needs_of
 from pipeline.engine import Needs, Pool, Runner
+from pipeline.engine.threads import LocalRunner
 from pipeline.progress import Progress
 from pipeline.telemetry.watch import NOBODY, Watch
 
@@ -69,6 +70,10 @@ class Context:
         finally:
             self.progress.finish()
         return [results[index] for index in range(len(tasks))]
+
+    def threads(self, tasks: int) -> int:
+        """How many threads each of so many tasks may use: in this process those that the others leave."""
+        return max(1, self.runner.workers // max(tasks, 1)) if isinstance(self.runner, LocalRunner) else 1
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:

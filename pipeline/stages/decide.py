@@ -151,7 +151,11 @@ class Decider:
         scratch, _, title = self._scratch(at)
         known = index.known(self.parts)
         new = [part for part in self.parts if part.path not in known.parts]
-        todo = [Task(self.stage, self.context.lake, self.key, at, part, code=self.code) for part in new]
+        threads = self.context.threads(len(new))
+        todo = [
+            Task(self.stage, self.context.lake, self.key, at, part, code=self.code, threads=threads)
+            for part in new
+        ]
         sketched = self._asking(at).gather(title, tasks.sketch, todo, tasks.rows_of, tasks.size_of)
         names = [each for each, _ in sketched]
         fresh = {part.path: scratch.read_arrow(each) for part, each in zip(new, names, strict=True)}

@@ -20,6 +20,7 @@ from dedup.match import Drop
 from lake.errors import EngineError
 from lake.lake import Lake, Part, Table
 from lake.op import Barrier, Op, Outcome, Step
+from lake.parallel import in_order
 from pipeline.stages.emitted import Emitted, StepCount, by_rule, ledger_part
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Task:
     part: Part
     schema: pa.Schema | None = None
     code: str = ""
+    threads: int = 1
 
     @property
     def name(self) -> str:
@@ -98,16 +100,24 @@ def sketch(task: Task) -> tuple[str, tuple[Part, Part]]:
     if scratch.exists(name) and (staged := index.find(task.part)):
         return name, staged
     ops = [step for _, step in task.stage.steps[: task.upto] if isinstance(step, Op)]
-    source = task.lake.table(task.stage.source)
-    sketches = []
-    for batch in _or_empty(source.read_part(task.part), source):
-        rows = batch
+    source, match = task.lake.table(task.stage.source), index.match
+
+    def one(rows: pa.Table) -> pa.Table:
         for op in ops:
             rows = op(rows)
-        sketches.append(index.match.sketch(rows))
-    whole = pa.concat_tables(sketches)
+        return match.sketch(rows)
+
+    batches = _or_empty(source.read_part(task.part), source)
+    slices = (piece for batch in batches for piece in _slices(batch, task.threads))
+    whole = pa.concat_tables(in_order(task.threads, one, slices))
     scratch.write_arrow(name, whole)
     return name, index.write(task.part, whole)
+
+
+def _slices(rows: pa.Table, count: int) -> Iterator[pa.Table]:
+    size = max(1, math.ceil(rows.num_rows / count))
+    for start in range(0, max(1, rows.num_rows), size):  # at least one, for what is empty has a schema
+        yield rows.slice(start, size)
 
 
 def unpack(task: Task) -> str:

@@ -260,6 +260,23 @@ def test_statistics_of_the_other_types(lake: Lake) -> None:
     }
     assert logged["minValues"]["t"] == stamp
     assert lake.table("t").bounds("n") == (-1, 3)
+
+
+def test_a_footer_quotes_no_text(lake: Lake) -> None:
+    """Every look at a part reads its footer: two texts for each row group would be most of it."""
+    schema = pa.schema([("_id", pa.string()), ("text", pa.string()), ("label", pa.string())])
+    rows = pa.table({"_id": ["a", "b"], "text": ["once upon", "a time"], "label": ["x", "y"]}, schema=schema)
+    part = lake.write_part("t", "p", [rows], schema)
+    stats = json.loads(part.stats)
+    assert stats["minValues"] == {"_id": "a", "label": "x"}
+    assert stats["nullCount"] == {"_id": 0, "label": 0}
+    file = Path(lake.uri, "t", part.path).read_bytes()
+    footer = file[-8 - int.from_bytes(file[-8:-4], "little") :]
+    assert b"once upon" not in footer
+    assert b"a time" not in footer
+    lake.commit([Change("t", schema, add=(part,))], app="a", version=0)
+    found = lake.table("t").to_table(filter=pc.field("text") == "a time")
+    assert found["_id"].to_pylist() == ["b"]
     assert lake.table("t").bounds("f") is None
 
 
