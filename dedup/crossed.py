@@ -15,7 +15,7 @@ from dedup.match import Match
 from dedup.pairs import MOST, Keys
 from dedup.select import Edges
 from dedup.sketch import Corpus
-from lake.parallel import cores
+from lake.machine import cores
 
 __all__ = ["cross_edges", "crossed"]
 

@@ -27,8 +27,8 @@ from dedup.keep import Keep
 from dedup.pairs import MOST, banded
 from dedup.select import Edges
 from dedup.sketch import Corpus, Piece
+from lake.machine import cores
 from lake.op import Barrier, Op, Outcome
-from lake.parallel import cores
 from lake.schema import DROPS, drops
 
 __all__ = ["EDGES", "STATE", "Drop", "Match", "name_edges", "number_edges", "some"]

@@ -23,7 +23,7 @@ from dedup.sketch import Corpus, Piece, together
 from dedup.source import Source, open_source, plain
 from lake.errors import SchemaError
 from lake.ids import IdSet, content_ids, halves
-from lake.parallel import cores
+from lake.machine import cores
 from lake.schema import DROPS, drops
 
 __all__ = ["CLUSTERS", "Result", "deduplicate", "with_ids"]

@@ -1,32 +1,16 @@
-"""Work on threads, the kernels leave the interpreter alone; and what the machine has for it."""
+"""Work on threads: the kernels leave the interpreter alone."""
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["cores", "free_memory", "in_chunks", "in_order"]
+__all__ = ["ahead", "in_chunks", "in_order"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def free_memory() -> int:
-    """Give the bytes that may still be used, as the system estimates them; 8 GiB where it does not say."""
-    told = Path("/proc/meminfo")
-    for line in told.read_text("ascii").splitlines() if told.exists() else []:
-        if line.startswith("MemAvailable"):
-            return 1024 * int(line.split()[1])
-    return 8 << 30
 
 
 def in_chunks(threads: int, count: int, size: int, work: Callable[[int, int], object]) -> None:
@@ -42,19 +26,32 @@ def in_chunks(threads: int, count: int, size: int, work: Callable[[int, int], ob
 
 
 def in_order(threads: int, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Give ``work(item)`` of each item, in their order, made on threads; no more than one item a thread waits.
+    """Give ``work(item)`` of each item, in their order, made on threads; without any where one is enough.
 
     >>> list(in_order(2, len, ["a", "bb", "ccc"]))
     [1, 2, 3]
     """
-    if threads == 1:
-        yield from map(work, items)
-        return
-    ahead: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            ahead.append(pool.submit(work, item))
-            if len(ahead) > threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    return map(work, items) if threads == 1 else ahead(threads, work, items)
+
+
+def ahead(threads: int, work: Callable[[T], R], items: Iterable[T], more: int = 1) -> Iterator[R]:
+    """The same on threads in any case: the caller's own is free meanwhile.
+
+    Args:
+        threads: how many.
+        work: what they do.
+        items: taken one by one.
+        more: how many items may wait beside those that are at work.
+    """
+    running: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="gristmill-ahead") as pool:
+        try:
+            for item in items:
+                running.append(pool.submit(work, item))
+                if len(running) == threads + more:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()

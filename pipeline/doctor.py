@@ -168,16 +168,16 @@ def _is_package(path: Path) -> bool:
 
 
 def _cores() -> Check:
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Check("cores", "ok", str(count))
+    from lake.machine import cores  # our packages may be what is hidden
+
+    return Check("cores", "ok", str(cores()))
 
 
 def _memory() -> Check:
     """Total memory, or what the control group allows, which is what kills a run in a container."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        total = min(total, int(text))
+    from lake.machine import memory
+
+    total = memory()
     detail = f"{total / _GIB:.1f} GiB"
     if total < _LOW_MEMORY:
         return Check("memory", "warn", detail, "run with --workers 1")

@@ -36,7 +36,8 @@ from augment.engine.compile import CALLS, Compiled, Resampling, compile_programs
 from augment.engine.programs import Programs
 from augment.ops import Op, Program, Shape, Space, by_code
 from lake.errors import DeviceError
-from lake.parallel import cores, in_chunks
+from lake.machine import cores
+from lake.parallel import in_chunks
 
 if TYPE_CHECKING:
     from augment.engine.output import Output

@@ -42,6 +42,7 @@ from augment.text.protect import Protect
 from augment.text.table import BY_NAME, FITTED, LABELLED, ROWS, SYNONYMS
 from augment.text.tokens import Resources, Texts, Tokens, as_array, constant, resources, tokenise, views
 from lake.errors import ConfigError, SchemaError
+from lake.machine import cores
 
 if TYPE_CHECKING:
     from augment.policy import Policy
@@ -301,5 +302,5 @@ def _column(pieces: list[Texts], *, wide: bool) -> pa.Array:
 def _threads() -> int:
     """As many as this process may use; an engine that gives a worker fewer cores says so by OMP_NUM_THREADS."""
     said = os.environ.get("OMP_NUM_THREADS", "")
-    allowed = int(said) if said.isdigit() and int(said) > 0 else len(os.sched_getaffinity(0))
+    allowed = int(said) if said.isdigit() and int(said) > 0 else cores()
     return min(allowed, _MOST_THREADS)

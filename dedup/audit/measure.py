@@ -27,7 +27,7 @@ from dedup.result import with_ids
 from dedup.select import Edges
 from dedup.sketch import Corpus, piece
 from lake.ids import IdSet
-from lake.parallel import cores
+from lake.machine import cores
 
 __all__ = ["audit", "measure"]
 

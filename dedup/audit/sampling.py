@@ -22,7 +22,7 @@ from dedup.text.match import TextMatch
 from dedup.text.signatures import signatures
 from dedup.vector import planes, vectors
 from dedup.vector.cosine import Cosine
-from lake.parallel import cores
+from lake.machine import cores
 
 __all__ = ["Sampler", "mix", "probe"]
 

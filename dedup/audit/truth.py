@@ -25,7 +25,7 @@ from dedup.text.shingle import shingle_sets
 from dedup.vector import planes, vectors
 from dedup.vector.cosine import Cosine
 from lake.images import decode
-from lake.parallel import cores
+from lake.machine import cores
 
 __all__ = ["brute", "chances", "similarities"]
 

@@ -20,8 +20,9 @@ from dedup.match import Match
 from dedup.pairs import MOST, renumbered
 from dedup.select import Edges
 from dedup.sketch import BAND, Corpus
+from lake.machine import cores
 from lake.native import kernels
-from lake.parallel import cores, in_chunks
+from lake.parallel import in_chunks
 
 __all__ = ["PHash"]
 

@@ -19,8 +19,9 @@ from dedup.match import Match
 from dedup.pairs import renumbered
 from dedup.select import Edges
 from dedup.sketch import Corpus
+from lake.machine import cores
 from lake.native import kernels
-from lake.parallel import cores, in_chunks
+from lake.parallel import in_chunks
 
 __all__ = ["Pixels", "digest"]
 

@@ -15,7 +15,7 @@ from dedup.sketch import Corpus, Piece
 from dedup.text.join import Pairs, cost, join, twins
 from dedup.text.match import TextMatch, shingle_column
 from dedup.text.shingle import SPEC, shingle_sets
-from lake.parallel import cores
+from lake.machine import cores
 
 __all__ = ["Jaccard"]
 

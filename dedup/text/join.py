@@ -40,8 +40,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lake.errors import InputError
+from lake.machine import free_memory
 from lake.native import kernels
-from lake.parallel import free_memory
 
 __all__ = ["Pairs", "cost", "join", "twins"]
 

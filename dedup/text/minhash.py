@@ -16,8 +16,8 @@ from dedup.text import bands
 from dedup.text.match import TextMatch, shingle_column
 from dedup.text.shingle import SPEC, shingle_sets
 from dedup.text.signatures import signatures, sketches, sorted_sets
+from lake.machine import cores
 from lake.native import kernels
-from lake.parallel import cores
 
 __all__ = ["MinHash"]
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from threading import Lock
 from typing import TypeVar
+
+from lake.machine import cores
+from lake.parallel import ahead
 
 __all__ = ["in_order"]
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
-# Arrow and BLAKE2 let go of the interpreter; the caller's thread (which writes) has a core to itself.
-_THREADS = max(1, min(4, len(os.sched_getaffinity(0)) - 1))
 _AHEAD = 3  # results that may wait while the caller is busy
 
 
@@ -29,25 +27,16 @@ def in_order(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out
     While one stream has the threads, others do without: more would only take turns on the cores.
     """
     source = iter(items)
-    ahead = list(islice(source, 2))
-    if len(ahead) < 2 or not _alone.acquire(blocking=False):  # noqa: PLR2004 (one item needs no thread)
-        for item in chain(ahead, source):
-            yield work(item)
+    first = list(islice(source, 2))
+    if len(first) < 2 or not _alone.acquire(blocking=False):  # noqa: PLR2004 (one item needs no thread)
+        yield from map(work, chain(first, source))
         return
     try:
-        yield from _threaded(work, ahead, source)
+        yield from ahead(_threads(), work, chain(first, source), _AHEAD)
     finally:
         _alone.release()
 
 
-def _threaded(work: Callable[[_In], _Out], ahead: list[_In], source: Iterator[_In]) -> Iterator[_Out]:
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="gristmill-read") as pool:
-        running: deque[Future[_Out]] = deque(pool.submit(work, item) for item in ahead)
-        try:
-            while running:
-                for item in islice(source, _THREADS + _AHEAD - len(running)):
-                    running.append(pool.submit(work, item))
-                yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
+def _threads() -> int:
+    """Arrow and BLAKE2 let go of the interpreter; the caller's thread (which writes) has a core to itself."""
+    return max(1, min(4, cores() - 1))

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from lake.errors import EngineError, GristmillError
+from lake.machine import cores
 from pipeline.engine.actors import ActorPools
 from pipeline.engine.needs import Needs, options, slots
 
@@ -293,7 +294,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
         if address is None:
             ray.init(
                 address="local",  # without it Ray joins any cluster that it finds on this machine
-                num_cpus=workers or len(os.sched_getaffinity(0)),
+                num_cpus=workers or cores(),
                 include_dashboard=False,
                 _node_ip_address="127.0.0.1",  # nobody else's business
                 log_to_driver=False,

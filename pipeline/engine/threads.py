@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
+from lake.machine import cores
 from pipeline.engine.needs import Needs
 
 __all__ = ["LocalRunner"]
@@ -25,7 +25,7 @@ class LocalRunner:
     name = "local"
 
     def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or cores()
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="gristmill")
 
     def map(

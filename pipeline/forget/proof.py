@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lake.lake import Lake
-from lake.parallel import cores
+from lake.machine import cores
 from lake.storage import Entry
 from pipeline.forget.digits import DIGITS, ID_DIGITS, every_window, likely_windows, runs_in, words_at
 from pipeline.forget.known import Known, digest

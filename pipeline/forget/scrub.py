@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from lake.delta.scan import part_tables
 from lake.lake import Change, Lake, Part
 from lake.ledger import DROPS_BY, DROPS_TABLE
-from lake.parallel import cores
+from lake.machine import cores
 from lake.schema import LEDGER
 from pipeline.forget.known import ledger_rows
 from pipeline.matching.index import TABLES

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 
 from lake.errors import ConfigError
 from lake.lake import Lake
+from lake.machine import cores
 from pipeline.loader import ranks, state
 from pipeline.loader.batch import Batch, Maker, Pending, Skipped
 from pipeline.loader.checks import check_columns, check_pairs
@@ -280,7 +280,7 @@ class Loader:
 
     def threads(self, workers: int = 1) -> int:
         """Threads of one of so many worker processes."""
-        return self.settings.threads or max(1, min(len(os.sched_getaffinity(0)), _MOST_THREADS) // workers)
+        return self.settings.threads or max(1, min(cores(), _MOST_THREADS) // workers)
 
     # Position
 

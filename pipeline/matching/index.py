@@ -31,7 +31,7 @@ from dedup.sketch import Corpus, Piece, check, label
 from lake.delta.parts import ROW_GROUP_BYTES, read_footer
 from lake.errors import LakeError, SchemaError
 from lake.lake import Change, Lake, Part
-from lake.parallel import cores
+from lake.machine import cores
 from pipeline.matching.sieve import Sieve
 from pipeline.matching.stored import Stored, keys_of, pick, some_of
 

@@ -26,7 +26,7 @@ from dedup.select import Edges
 from dedup.shuffle import distinct, meet, scatter, split
 from dedup.sketch import Corpus, Piece, piece
 from lake.lake import Lake, Part, Scratch
-from lake.parallel import free_memory
+from lake.machine import free_memory
 from pipeline.stages.context import Context
 
 __all__ = ["IN_PROCESS", "Shuffle", "batch_of", "edges_of", "fits", "ordered", "shuffled", "verified"]

@@ -27,7 +27,7 @@ from dedup.select import Edges
 from dedup.sketch import addresses, piece
 from dedup.text.walk import cut, going
 from lake.lake import Part
-from lake.parallel import cores
+from lake.machine import cores
 from pipeline.matching.shuffle import Shuffle, batch_of, edges_of, fits, ordered
 from pipeline.matching.sieve import Ids
 from pipeline.stages.context import Context

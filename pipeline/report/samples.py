@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lake.parallel import cores
+from lake.machine import cores
 from lake.schema import DROPS
 from pipeline.matching.sieve import Ids
 

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from lake.delta.scan import part_tables
 from lake.lake import Lake, Part
 from lake.ledger import DROPS_TABLE
-from lake.parallel import cores
+from lake.machine import cores
 from lake.schema import LEDGER, SOURCE, drops
 from pipeline.matching.sieve import Ids
 from pipeline.stages.context import Context

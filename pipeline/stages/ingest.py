@@ -27,7 +27,7 @@ from lake.delta.scan import part_tables
 from lake.files import Files, Split
 from lake.ids import IdSet
 from lake.lake import Lake, Part, Table
-from lake.parallel import cores
+from lake.machine import cores
 from lake.schema import RECORD, drops, no_drops
 from pipeline.forget.known import TABLE as FORGOTTEN
 from pipeline.forget.known import Known, ledger_rows
