@@ -10,10 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import types
 
-from lake.jit import kernel
+from lake.jit import kernel, values_at
 
-__all__ = ["emit", "gather", "mark", "probe", "walk"]
+__all__ = ["copy", "emit", "gather", "mark", "probe", "walk"]
+
+_bytes_at = values_at(types.uint8, 1)
 
 
 @kernel
@@ -129,3 +132,10 @@ def walk(starts: Any, earlier: Any, same: Any, twin: Any, edge: Any) -> None:
             if twin[row] < 0 or other < twin[row]:
                 twin[row] = other
                 edge[row] = through
+
+
+@kernel
+def copy(places: Any, sizes: Any, starts: Any, out: Any) -> None:
+    """Copy the bytes at each address to where they start in ``out``."""
+    for k in range(places.size):
+        out[starts[k] : starts[k] + sizes[k]] = _bytes_at(np.uint64(places[k]), np.int64(sizes[k]))

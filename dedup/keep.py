@@ -21,6 +21,7 @@ from lake.errors import ConfigError, SchemaError
 __all__ = ["Keep", "columns", "names", "rank"]
 
 _PREFIX = "keep_"
+_COPIED = 1 << 27  # bytes of a table that is copied to be sorted
 _UNORDERED = (pa.types.is_nested, pa.types.is_null, pa.types.is_interval)
 _WIDER = (  # Arrow sorts none of these
     (pa.types.is_float16, pa.float32()),
@@ -129,7 +130,8 @@ def rank(table: pa.Table, keep: Sequence[str]) -> npt.NDArray[np.int64]:
         order.append(
             (name if name == "_id" else _PREFIX + name, "descending" if key[0] == "-" else "ascending")
         )
-    whole = table.combine_chunks()  # of many chunks Arrow sorts each, and merges them at half the speed
+    # Of many chunks Arrow sorts each, and merges them at half the speed; but a copy takes memory.
+    whole = table.combine_chunks() if table.nbytes < _COPIED else table
     rows = pc.sort_indices(whole, sort_keys=order).to_numpy()  # nulls and NaN last
     del whole
     # Ids of 32 characters are, from 67 million on, more than 32-bit offsets reach.

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from dedup import keep as keeping
 from lake.errors import SchemaError
+from lake.native import kernels
 
 __all__ = [
     "BAND",
@@ -29,10 +30,13 @@ __all__ = [
     "band_columns",
     "check",
     "label",
+    "near",
     "piece",
     "settings_of",
     "together",
 ]
+
+_pair_kernels = kernels("dedup._pair_kernels")
 
 BAND = "band_{:02}"
 """The name of a key's column."""
@@ -147,6 +151,26 @@ def addresses(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint64], Rows]:
     return np.concatenate(places), np.concatenate(sizes)
 
 
+def near(places: npt.NDArray[np.uint64], sizes: Rows) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
+    """Copy values from where they lie, in the order in which they lie: a file is read once, and forwards.
+
+    Args:
+        places: their addresses.
+        sizes: their sizes in bytes.
+
+    Returns:
+        Their new addresses; and what has to be held for these to stay good.
+    """
+    order = np.argsort(places)
+    ends = np.cumsum(sizes[order])
+    starts = ends - sizes[order]
+    out = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
+    _pair_kernels.copy(places[order], sizes[order], starts, out)
+    found = np.empty(len(places), np.uint64)
+    found[order] = np.uint64(out.ctypes.data) + starts.astype(np.uint64)
+    return found, out
+
+
 class Corpus:
     """All rows that are compared, numbered in keep order.
 
@@ -155,6 +179,7 @@ class Corpus:
         keep: the order.
         rows: of each piece the rows that take part; all unless given.
         order: the numbers of the rows in keep order where it is known; otherwise it is worked out.
+        far: their wide columns are mapped files, perhaps larger than the memory: see :func:`near`.
     """
 
     def __init__(
@@ -164,8 +189,9 @@ class Corpus:
         rows: Sequence[Rows] | None = None,
         *,
         order: Rows | None = None,
+        far: bool = False,
     ) -> None:
-        self.pieces = pieces
+        self.pieces, self.far = pieces, far
         heads = [each.head for each in pieces]
         counts = [head.num_rows for head in heads] if rows is None else [len(each) for each in rows]
         self._rows = rows
@@ -183,14 +209,15 @@ class Corpus:
         self._ids = narrow.column("_id")
 
     @classmethod
-    def of(cls, pieces: Sequence[Piece], rows: Rows) -> Corpus:
+    def of(cls, pieces: Sequence[Piece], rows: Rows, *, far: bool = False) -> Corpus:
         """Take some rows whose order is known.
 
         Args:
             pieces: of all rows.
             rows: their numbers, of all pieces one after the other, in keep order.
+            far: as above.
         """
-        return cls(pieces, (), order=rows)
+        return cls(pieces, (), order=rows, far=far)
 
     def __len__(self) -> int:
         return len(self.order)

@@ -17,7 +17,7 @@ from dedup.keep import Keep
 from dedup.match import Match, some
 from dedup.pairs import renumbered
 from dedup.select import Edges
-from dedup.sketch import Corpus
+from dedup.sketch import Corpus, near
 from dedup.text.shingle import Unit, texts
 from lake.errors import SchemaError
 from lake.native import kernels
@@ -110,6 +110,7 @@ class TextMatch(Match):
         """See :meth:`dedup.match.Match.verify`."""
         used, x, y = renumbered(left, right, len(corpus))
         [(places, sizes), *more], held = corpus.wide(used, *self.wide_columns)
+        places, sets = near(places, sizes) if corpus.far else (places, None)
         exact = np.empty(len(left), np.float64)
         in_chunks(
             threads,
@@ -119,9 +120,13 @@ class TextMatch(Match):
                 x[a:b], y[a:b], places, sizes // 4, float(self.threshold), exact[a:b]
             ),
         )
+        del sets
         found = np.flatnonzero(exact >= self.threshold)
-        estimated = self.estimate(x[found], y[found], exact[found], *(place for place, _ in more))
-        del held  # until here the addresses had to stay good
+        similar, x, y = renumbered(x[found], y[found], len(used))
+        columns = [(place[similar], size[similar]) for place, size in more]
+        others = [near(*column) if corpus.far else column for column in columns]
+        estimated = self.estimate(x, y, exact[found], *(place for place, _ in others))
+        del held, others  # until here the addresses had to stay good
         return Edges(left[found].astype(np.int64), right[found].astype(np.int64), exact[found], estimated)
 
     def estimate(

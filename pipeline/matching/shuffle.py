@@ -115,7 +115,7 @@ class Shuffle:
     def corpus(self, positions: np.typing.NDArray[np.int64]) -> Corpus:
         """Some rows, by their place in keep order."""
         order = self.scratch.read_arrow(self.file("order", 0)).column("row").to_numpy()
-        return Corpus.of(self.pieces, order[positions].astype(np.int64))
+        return Corpus.of(self.pieces, order[positions].astype(np.int64), far=True)
 
     def file(self, what: str, number: int) -> str:
         """The name of a file of a pass."""

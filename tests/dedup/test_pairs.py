@@ -6,11 +6,13 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dedup.pairs import Candidates, banded, renumbered, touched
+from dedup.sketch import addresses, near
 
 
 def of(keys: npt.NDArray[np.uint64], **more: object) -> Candidates:
@@ -101,3 +103,18 @@ def test_pairs_are_renumbered_without_gaps(data: st.DataObject, count: int) -> N
     assert used.tolist() == sorted({row for pair in listed for row in pair})
     assert used[x].tolist() == left.tolist()
     assert used[y].tolist() == right.tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.binary(max_size=9), max_size=9), max_size=4), st.randoms(use_true_random=False))
+def test_values_are_copied_whatever_the_order_they_are_asked_for(
+    chunks: list[list[bytes]], rng: np.random.Generator
+) -> None:
+    column = pa.chunked_array(chunks, pa.large_binary())
+    places, sizes = addresses(column)
+    order = np.array(rng.sample(range(len(column)), len(column)), np.int64)  # type: ignore[attr-defined]
+    found, held = near(places[order], sizes[order])
+    starts = (found - np.uint64(held.ctypes.data)).astype(np.int64)
+    copied = [held[start : start + size].tobytes() for start, size in zip(starts, sizes[order], strict=True)]
+    assert copied == [column[int(row)].as_py() for row in order]
+    assert held.size == sizes.sum()
