@@ -109,6 +109,20 @@ def test_each_id_stands_once_in_the_order() -> None:
     assert ordered(["-length"], _id=["b", "a", "b", "a"], length=[1, 2, 3, 2]) == ["b", "a"]
 
 
+def test_each_id_that_is_a_hash_of_content_stands_once_in_the_order() -> None:
+    """Ids of another form are looked at in another way: the order is the same."""
+    rng = np.random.default_rng(3)
+    numbers, stars = rng.integers(0, 2**64, 300, np.uint64)[rng.integers(0, 300, 900)], rng.integers(0, 5, 900)
+    for form in ("{:032x}", "id-{:029x}"):
+        chunks = [[form.format(number) for number in part.tolist()] for part in np.array_split(numbers, 7)]
+        table = pa.table({"_id": pa.chunked_array(chunks), "keep_stars": stars})
+        wanted: dict[str, int] = {}
+        rows = sorted(range(900), key=lambda row: (-stars[row], table["_id"][row].as_py(), row))
+        for row in rows:
+            wanted.setdefault(table["_id"][row].as_py(), row)
+        assert rank(table, ["-stars", "_id"]).tolist() == list(wanted.values())
+
+
 def test_ids_may_be_more_bytes_than_a_column_of_strings_can_address() -> None:
     """As 67 million ids of 32 characters are; here one that is long and stands in many chunks."""
     long = pa.array(["x" * (1 << 26)])
