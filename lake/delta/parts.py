@@ -24,7 +24,7 @@ TOGETHER = b"gristmill.together"  # in the footer: row groups that are read at o
 ROW_GROUP_BYTES = 32 << 20
 """Uncompressed bytes of a row group: what a reader holds at a time."""
 
-_PAYLOAD = frozenset({"text", "meta"})  # long strings, hardly one of which comes twice, and none is looked for
+_LONG = frozenset({"text", "meta"})  # strings by whose range no row is looked for
 _STATS_COLUMNS = 32  # Delta's own default for the leading columns
 _PREFIX = 32  # characters of a string that go into the statistics
 _LAST, _SURROGATES = chr(0x10FFFF), 0xD800  # the last character; the first of the codes that are none
@@ -152,9 +152,9 @@ def write_part(
                 compression={leaf: "none" if leaf in plain else "zstd" for leaf, _ in _leaves(columns)},
                 compression_level={leaf: 1 for leaf, _ in _leaves(columns) if leaf not in plain},
                 # Dictionaries of ids, texts and images only cost time: hardly a value repeats.
-                use_dictionary=[leaf for leaf in scalar if leaf not in {"_id", *_PAYLOAD, *plain}],
+                use_dictionary=[leaf for leaf in scalar if leaf not in {"_id", "text", *plain}],
                 # Of a text they are two texts for each row group: most of a footer, which every look reads.
-                write_statistics=[leaf for leaf in scalar if leaf not in _PAYLOAD],
+                write_statistics=[leaf for leaf in scalar if leaf not in _LONG],
             ) as writer,
         ):
             fitting = _checked(batches, schema, columns, partition, storage.address(where))
