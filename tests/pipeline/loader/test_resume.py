@@ -199,7 +199,7 @@ def test_a_break_goes_on(lake: Lake) -> None:
 
 @pytest.mark.parametrize(("window", "frozen"), [(9000, "19722a31fa96aedf"), (1 << 20, "0c4c942697644048")])
 def test_the_digest_of_a_stream_is_frozen(lake: Lake, window: int, frozen: str) -> None:
-    """Order and ids alone: pixels are the augmentation's business. Small windows go by the bytes of the files."""
+    """Order and ids alone: pixels are the augmentation's business. Small windows go by the files' bytes."""
     loader = Loader(lake, batch_size=6, seed=2, window=window)
     text = "".join(row for batch in loader for row in batch["_id"])
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == frozen
